@@ -1,0 +1,98 @@
+"""Sequences of different lengths in one array: values one after another, and where each begins."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+
+FloatArray = npt.NDArray[np.floating]
+IntArray = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Ragged:
+    """Feature sequences of N utterances.
+
+    Attributes:
+        values: (steps, dim) float; the steps of utterance 0, then those of utterance 1, and so on. May be a memory map.
+        offsets: (N + 1,) int64; utterance i owns ``values[offsets[i]:offsets[i + 1]]``. Nothing there means that the
+            utterance lacks this modality.
+        times: (steps, 2) float64 or None; begin and end of each step in seconds from the start of the recording.
+    """
+
+    values: FloatArray
+    offsets: IntArray
+    times: FloatArray | None = field(default=None)
+
+    def __post_init__(self) -> None:
+        if self.values.ndim != 2:
+            raise ValueError(f"values have shape {self.values.shape}; expected (steps, dim)")
+        if self.offsets.ndim != 1 or len(self.offsets) == 0 or self.offsets[0] != 0:
+            raise ValueError("offsets must be one-dimensional and start at 0")
+        if self.offsets[-1] != len(self.values) or np.any(np.diff(self.offsets) < 0):
+            raise ValueError(f"offsets must rise to the number of steps {len(self.values)}, got {self.offsets[-1]}")
+        if self.times is not None and self.times.shape != (len(self.values), 2):
+            raise ValueError(f"times have shape {self.times.shape}; expected {(len(self.values), 2)}")
+
+    @classmethod
+    def from_sequences(
+        cls,
+        sequences: Iterable[npt.ArrayLike | None],
+        dim: int,
+        *,
+        times: Iterable[npt.ArrayLike | None] | None = None,
+    ) -> Self:
+        """Join one (T, dim) array per utterance; None or an empty array means missing.
+
+        >>> ragged = Ragged.from_sequences([[[1.0, 2.0]], None], dim=2)
+        >>> ragged.lengths.tolist()
+        [1, 0]
+        """
+        empty = np.zeros((0, dim), np.float32)
+        parts = [empty if s is None else np.asarray(s, dtype=np.float32).reshape(-1, dim) for s in sequences]
+        joined_times = None
+        if times is not None:
+            time_parts = [np.zeros((0, 2)) if t is None else np.asarray(t, np.float64).reshape(-1, 2) for t in times]
+            joined_times = np.concatenate([np.zeros((0, 2)), *time_parts])
+        offsets = np.concatenate([[0], np.cumsum([len(p) for p in parts], dtype=np.int64)]).astype(np.int64)
+        return cls(np.concatenate([empty, *parts]), offsets, joined_times)
+
+    @classmethod
+    def from_rows(cls, rows: npt.ArrayLike, present: npt.NDArray[np.bool_] | None = None) -> Self:
+        """Make sequences of length one from an (N, dim) array; rows that are not ``present`` become missing."""
+        values = np.asarray(rows, dtype=np.float32)
+        if present is None:
+            present = np.ones(len(values), bool)
+        return cls(values[present], np.concatenate([[0], np.cumsum(present, dtype=np.int64)]).astype(np.int64))
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def __getitem__(self, index: int) -> FloatArray:
+        """Return the (T, dim) sequence of one utterance, a view."""
+        return self.values[self.offsets[index] : self.offsets[index + 1]]
+
+    @property
+    def dim(self) -> int:
+        """Size of one feature vector."""
+        return int(self.values.shape[1])
+
+    @property
+    def lengths(self) -> IntArray:
+        """(N,) number of steps per utterance; 0 where the modality is missing."""
+        return self.offsets[1:] - self.offsets[:-1]
+
+    def step_index(self, rows: npt.NDArray[np.integer]) -> IntArray:
+        """Return the positions in ``values`` of all steps of the given utterances, in their order."""
+        starts, lengths = self.offsets[rows], self.lengths[rows]
+        ends = np.cumsum(lengths)
+        total = int(ends[-1]) if len(ends) else 0
+        return (np.arange(total) + np.repeat(starts - (ends - lengths), lengths)).astype(np.int64)
+
+    def take(self, rows: npt.NDArray[np.integer]) -> "Ragged":
+        """Return the sequences of the given utterances, copied, in the given order."""
+        index = self.step_index(rows)
+        offsets = np.concatenate([[0], np.cumsum(self.lengths[rows])]).astype(np.int64)
+        return Ragged(self.values[index], offsets, None if self.times is None else self.times[index])

@@ -1,0 +1,101 @@
+"""Writing so that a reader never sees half a file, and hashing."""
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from affectus.errors import AffectusError
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_DENIED = {errno.EACCES, errno.EPERM, errno.EROFS}
+
+
+def explain_os_error(error: OSError, path: Path) -> AffectusError:
+    """Turn a failed write into one sentence: disk full, no permission, or what the system said."""
+    if error.errno in _FULL:
+        return AffectusError(
+            "No space left while writing", where=path, remedy="Free some space or choose another --out folder"
+        )
+    if error.errno in _DENIED:
+        return AffectusError("No permission to write", where=path, remedy="Choose another --out folder")
+    return AffectusError("Could not write", where=path, got=error.strerror or str(error))
+
+
+@contextlib.contextmanager
+def atomic_path(path: str | Path) -> Iterator[Path]:
+    """Yield a temporary path beside ``path``; rename it when the block succeeds, remove it when it fails.
+
+    Works for a file or a folder: the block creates whichever it wants. An existing folder at ``path`` is replaced.
+
+    Raises:
+        AffectusError: the disk is full or the place cannot be written.
+    """
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        holder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent))
+    except OSError as error:
+        raise explain_os_error(error, path) from error
+    temporary = holder / path.name
+    try:
+        yield temporary
+        if temporary.is_dir() and path.is_dir():
+            old = holder / "replaced"
+            path.rename(old)
+            temporary.rename(path)
+        else:
+            temporary.replace(path)
+    except OSError as error:
+        raise explain_os_error(error, path) from error
+    finally:
+        shutil.rmtree(holder, ignore_errors=True)
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write text so that a reader sees the old file or the whole new one."""
+    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as stream:
+        stream.write(text)
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def write_json(path: str | Path, data: Any) -> None:
+    """Write JSON, indented; NaN becomes null, since JSON has no NaN."""
+    write_text(path, json.dumps(_jsonable(data), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def _jsonable(data: Any) -> Any:
+    if isinstance(data, float) and data != data:
+        return None
+    if isinstance(data, dict):
+        return {key: _jsonable(value) for key, value in data.items()}
+    if isinstance(data, list | tuple):
+        return [_jsonable(value) for value in data]
+    return data
+
+
+def read_json(path: str | Path) -> Any:
+    """Read JSON.
+
+    Raises:
+        AffectusError: the file is absent or is not JSON.
+    """
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise AffectusError("There is no file", where=path) from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise AffectusError("Not a JSON file", where=path, got=str(error)) from None
+
+
+def sha256(path: str | Path) -> str:
+    """Return the SHA-256 of a file, in hexadecimal."""
+    with Path(path).open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
