@@ -82,7 +82,8 @@ class Ragged:
     @property
     def lengths(self) -> IntArray:
         """(N,) number of steps per utterance; 0 where the modality is missing."""
-        return self.offsets[1:] - self.offsets[:-1]
+        lengths: IntArray = np.diff(self.offsets)
+        return lengths
 
     def step_index(self, rows: npt.NDArray[np.integer]) -> IntArray:
         """Return the positions in ``values`` of all steps of the given utterances, in their order."""

@@ -1,0 +1,6 @@
+"""``python -m affectus``."""
+
+from affectus.cli.main import run
+
+if __name__ == "__main__":
+    run()

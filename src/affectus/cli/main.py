@@ -1,0 +1,66 @@
+"""The command line: thin verbs over the Python API."""
+
+import sys
+from collections.abc import Sequence
+
+import typer
+from rich.console import Console
+
+import affectus
+from affectus.cli import data
+from affectus.errors import AffectusError
+
+app = typer.Typer(
+    name="affectus",
+    help="Tell sentiment and emotion from what people say, how they say it and what their faces do.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+data.add_to(app)
+
+
+def _print_version(value: bool) -> None:
+    if value:
+        typer.echo(f"affectus {affectus.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: bool = typer.Option(False, "--version", callback=_print_version, is_eager=True, help="Show the version."),
+) -> None:
+    pass
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code: 0 done, 2 bad input (one sentence), 130 interrupted."""
+    errors = Console(stderr=True, highlight=False, soft_wrap=True)
+    try:
+        result = app(args=None if arguments is None else list(arguments), standalone_mode=False)
+        return int(result) if isinstance(result, int) else 0
+    except AffectusError as error:
+        errors.print(f"error: {error}", markup=False, style="red")
+        return 2
+    except KeyboardInterrupt:
+        errors.print("Interrupted. Run the same command again to go on.", markup=False)
+        return 130
+    except typer.Exit as error:
+        return int(error.exit_code)
+    except Exception as error:
+        # click's own usage errors know how to show themselves
+        if hasattr(error, "show") and hasattr(error, "exit_code"):
+            error.show()
+            return int(error.exit_code)
+        raise
+
+
+def run() -> None:
+    """Run the command line and exit; the entry point of the ``affectus`` command."""
+    sys.exit(main())
+
+
+if __name__ == "__main__":
+    run()
