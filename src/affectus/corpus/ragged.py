@@ -82,7 +82,7 @@ class Ragged:
     @property
     def lengths(self) -> IntArray:
         """(N,) number of steps per utterance; 0 where the modality is missing."""
-        lengths: IntArray = np.diff(self.offsets)
+        lengths: IntArray = self.offsets[1:] - self.offsets[:-1]
         return lengths
 
     def step_index(self, rows: npt.NDArray[np.integer]) -> IntArray:

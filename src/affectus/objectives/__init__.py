@@ -1,1 +1,5 @@
+"""Tasks from label schemes, losses, and ways to weigh them."""
 
+from affectus.objectives.tasks import RealLoss, Task, TaskKind, available_tasks, choose_tasks
+
+__all__ = ["RealLoss", "Task", "TaskKind", "available_tasks", "choose_tasks"]

@@ -1,0 +1,241 @@
+"""A split of a corpus -> padded batches, for the three views.
+
+Batches are gathered with one fancy index per modality: no per-sample Python, no worker processes. A loader is a plain
+iterable with a length; its order depends on (seed, epoch) alone, so that a resumed run sees what it would have seen.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from affectus.batches.batch import Batch
+from affectus.batches.scaling import Scale, Scaler
+from affectus.corpus import Corpus, Ragged
+from affectus.errors import AffectusError, unknown_name
+from affectus.vocabulary import View, order_modalities
+
+IntArray = npt.NDArray[np.int64]
+
+
+def choose_modalities(corpus: Corpus, wanted: Sequence[str] | None) -> tuple[str, ...]:
+    """Return the modalities to use, in order; all of the corpus's if ``wanted`` is None.
+
+    Raises:
+        AffectusError: the corpus has no features at all, or not a wanted modality.
+    """
+    if not corpus.modalities:
+        raise AffectusError(
+            f"The corpus {corpus.name!r} has no features, only a table",
+            remedy="Add some, for instance with: affectus features text CORPUS --encoder minilm",
+        )
+    for name in wanted or ():
+        if name not in corpus.modalities:
+            raise unknown_name("modality", name, corpus.modalities, where=f"the corpus {corpus.name!r}")
+    return order_modalities(wanted or corpus.modalities)
+
+
+def real_steps(ragged: Ragged) -> npt.NDArray[np.bool_]:
+    """(steps,) True for steps in which anything was measured: sources write all-zero vectors where nothing was."""
+    return np.asarray((ragged.values != 0).any(axis=1))
+
+
+def mean_over_steps(ragged: Ragged, rows: IntArray) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
+    """Average each utterance's sequence over its real steps, as the paper does with word-level features.
+
+    Non-finite values are left out of the mean of their column.
+
+    Returns:
+        (n, dim) float32 means, NaN where a column has no finite value; (n,) bool, False where the modality is missing.
+    """
+    taken = ragged.take(rows)
+    values = np.asarray(taken.values)
+    real = (values != 0).any(axis=1)
+    lengths = taken.lengths
+    if len(taken) and (lengths == 1).all():
+        return values.astype(np.float32), real
+    owner = np.repeat(np.arange(len(taken)), lengths)
+    finite = np.isfinite(values) & real[:, None]
+    starts = np.flatnonzero(np.diff(owner, prepend=-1))
+    total = np.zeros((len(taken), taken.dim))
+    count = np.zeros((len(taken), taken.dim))
+    if len(owner):
+        total[owner[starts]] = np.add.reduceat(np.where(finite, values, 0).astype(np.float64), starts, axis=0)
+        count[owner[starts]] = np.add.reduceat(finite.astype(np.float64), starts, axis=0)
+    present = np.bincount(owner, weights=real, minlength=len(taken)) > 0
+    with np.errstate(invalid="ignore"):
+        return (total / np.where(count > 0, count, np.nan)).astype(np.float32), present
+
+
+def fit_scaler(corpus: Corpus, view: View, modalities: Sequence[str], scale: Scale) -> Scaler:
+    """Fit the scaling on the corpus's training utterances (steps, in the sequence views)."""
+    rows = corpus.rows("train")
+    values = {}
+    for name in modalities:
+        ragged = corpus.features[name]
+        if view is View.CONTEXTUAL:
+            means, present = mean_over_steps(ragged, rows)
+            values[name] = means[present]
+        else:
+            taken = ragged.take(rows)
+            values[name] = taken.values[real_steps(taken)]
+    return Scaler.fit(values, scale)
+
+
+def _buckets(
+    lengths: IntArray, batch_size: int, generator: np.random.Generator | None, bucketed: bool
+) -> list[IntArray]:
+    """Cut samples into batches: shuffled if a generator is given, of similar lengths if ``bucketed``."""
+    count = len(lengths)
+    order = np.arange(count) if generator is None else generator.permutation(count)
+    if bucketed:
+        # sorting within a window of several batches keeps batches random and their lengths similar
+        window = count if generator is None else batch_size * 16
+        order = np.concatenate(
+            [
+                chunk[np.argsort(lengths[chunk], kind="stable")]
+                for chunk in np.split(order, np.arange(window, count, window))
+            ]
+        )
+    batches = np.split(order, np.arange(batch_size, count, batch_size))
+    if generator is not None and bucketed:
+        batches = [batches[i] for i in generator.permutation(len(batches))]
+    return batches
+
+
+class Loader:
+    """Batches of one split in one view.
+
+    Args:
+        corpus: where the utterances come from.
+        split: which of them; None for all.
+        view: contextual, unaligned or aligned.
+        modalities: which modalities, in affectus's order.
+        scaler: fitted on train.
+        batch_size: recordings (contextual) or utterances per batch.
+        shuffle: draw a new order in each epoch.
+        seed: of that order.
+        buckets: put samples of similar length together.
+        pad_to: pad the contextual view to this many utterances (or more, if a video is longer); released codes do.
+
+    Raises:
+        AffectusError: the split is empty, or the aligned view is asked of a corpus that is not word-aligned.
+    """
+
+    def __init__(
+        self,
+        corpus: Corpus,
+        split: str | None,
+        view: View,
+        modalities: Sequence[str],
+        scaler: Scaler,
+        *,
+        batch_size: int,
+        shuffle: bool = False,
+        seed: int = 0,
+        buckets: bool = True,
+        pad_to: int | None = None,
+    ) -> None:
+        self.view, self.modalities, self.batch_size = view, tuple(modalities), batch_size
+        self.shuffle, self.seed, self.buckets, self.pad_to = shuffle, seed, buckets, pad_to
+        self.epoch = 0
+        self._corpus, self._scaler = corpus, scaler
+        self._labels = {name: corpus.label(name) for name in corpus.schemes}
+        rows = corpus.rows(split)
+        self.rows = rows
+        if view is View.CONTEXTUAL:
+            self._samples = corpus.recordings(split)
+            self._lengths = np.array([len(sample) for sample in self._samples])
+            self._pooled, self._present = {}, {}
+            self._position = np.full(len(corpus), -1)
+            self._position[rows] = np.arange(len(rows))
+            for name in self.modalities:
+                means, present = mean_over_steps(corpus.features[name], rows)
+                scaled = scaler.apply(name, means)
+                scaled[~present] = 0.0
+                # one zero row at the end is what padding (position -1) gathers
+                self._pooled[name] = np.concatenate([scaled, np.zeros((1, scaled.shape[1]), np.float32)])
+                self._present[name] = np.concatenate([present, [False]])
+        else:
+            if view is View.ALIGNED:
+                _require_alignment(corpus, self.modalities)
+            self._samples = [np.array([row]) for row in rows]
+            lengths = [corpus.features[name].lengths[rows] for name in self.modalities]
+            self._lengths = np.max(lengths, axis=0)
+
+    @property
+    def sampler(self) -> "Loader":
+        """Itself: the Trainer looks here for ``set_epoch``."""
+        return self
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the order of this epoch."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return -(-len(self._samples) // self.batch_size)
+
+    def __iter__(self) -> Iterator[Batch]:
+        generator = np.random.default_rng([self.seed, self.epoch]) if self.shuffle else None
+        for index in _buckets(self._lengths, self.batch_size, generator, self.buckets):
+            yield self._contextual(index) if self.view is View.CONTEXTUAL else self._sequences(index)
+
+    def _contextual(self, index: IntArray) -> Batch:
+        lengths = self._lengths[index]
+        width = max(int(lengths.max()), self.pad_to or 0)
+        rows = np.full((len(index), width), -1)
+        mask = np.arange(width) < lengths[:, None]
+        rows[mask] = np.concatenate([self._samples[i] for i in index])
+        position = np.where(mask, self._position[rows], -1)
+        features = {name: torch.from_numpy(self._pooled[name][position]) for name in self.modalities}
+        masks = {name: torch.from_numpy(self._present[name][position]) for name in self.modalities}
+        labels = {}
+        for name, values in self._labels.items():
+            taken = values[rows]
+            taken[~mask] = np.nan
+            labels[name] = torch.from_numpy(taken)
+        return Batch(self.view, features, masks, torch.from_numpy(mask), labels, torch.from_numpy(rows))
+
+    def _sequences(self, index: IntArray) -> Batch:
+        rows = self.rows[index]
+        features, masks = {}, {}
+        common = int(self._lengths[index].max()) if self.view is View.ALIGNED else None
+        for name in self.modalities:
+            values, mask = self._pad(name, rows, common)
+            features[name], masks[name] = torch.from_numpy(values), torch.from_numpy(mask)
+        labels = {name: torch.from_numpy(values[rows]) for name, values in self._labels.items()}
+        return Batch(
+            self.view, features, masks, torch.ones(len(rows), dtype=torch.bool), labels, torch.from_numpy(rows)
+        )
+
+    def _pad(
+        self, name: str, rows: IntArray, width: int | None
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
+        ragged = self._corpus.features[name]
+        lengths = ragged.lengths[rows]
+        # a step at least, so that no model meets an empty dimension
+        width = max(int(lengths.max()) if width is None else width, 1)
+        values = np.zeros((len(rows), width, ragged.dim), np.float32)
+        mask = np.arange(width) < lengths[:, None]
+        raw = np.asarray(ragged.values[ragged.step_index(rows)])
+        real = (raw != 0).any(axis=1)
+        values[mask] = np.where(real[:, None], self._scaler.apply(name, raw), 0.0)
+        mask[mask] = real
+        return values, mask
+
+
+def _require_alignment(corpus: Corpus, modalities: Sequence[str]) -> None:
+    lengths = np.stack([corpus.features[name].lengths for name in modalities])
+    longest = lengths.max(axis=0)
+    wrong = ((lengths != longest) & (lengths != 0)).any(axis=0)
+    if wrong.any():
+        row = int(wrong.argmax())
+        steps = ", ".join(f"{name} {corpus.features[name].lengths[row]}" for name in modalities)
+        raise AffectusError(
+            f"The corpus {corpus.name!r} is not word-aligned",
+            where=f"utterance {corpus.table['id'][row]!r}",
+            got=f"{steps} steps",
+            expected="as many steps in each modality",
+            remedy="Use a model of another view, or align it with: affectus corpus align DIR --to words",
+        )

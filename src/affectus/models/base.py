@@ -1,0 +1,290 @@
+"""The contract between a model and everything around it, and the list of models."""
+
+import inspect
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from affectus.batches.batch import Batch
+from affectus.errors import AffectusError, unknown_name
+from affectus.objectives import Task
+from affectus.registry import Registry
+from affectus.vocabulary import View
+
+
+@dataclass(frozen=True)
+class Paper:
+    """Where a model was published."""
+
+    authors: str
+    year: int
+    title: str
+    venue: str
+    url: str
+
+    @property
+    def short(self) -> str:
+        """``Akhtar et al. 2019``."""
+        return f"{self.authors} {self.year}"
+
+
+@dataclass(frozen=True, eq=False)
+class ModelOutput:
+    """What a model returns.
+
+    Attributes:
+        predictions: per task (..., outputs): logits, or numbers for real tasks. Contextual: (B, U, outputs).
+        extras: named tensors besides: attention weights, representations, reconstructions.
+    """
+
+    predictions: dict[str, Tensor]
+    extras: dict[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class ParameterGroup:
+    """Parameters with an optimiser setting of their own; None means the run's setting."""
+
+    parameters: Sequence[nn.Parameter]
+    learning_rate: float | None = None
+    weight_decay: float | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Stage:
+    """A part of training with parameters of its own.
+
+    Attributes:
+        name: of the stage; the model's ``stage`` attribute holds it while it runs.
+        groups: the parameters that this stage trains, by name.
+        epochs: at most so many; None for the run's setting.
+        select: pick the best epoch on valid (else the last one counts).
+    """
+
+    name: str
+    groups: Mapping[str, ParameterGroup]
+    epochs: int | None = None
+    select: bool = True
+
+
+class Model(nn.Module):
+    """A model trained by gradient.
+
+    A subclass has a keyword-only constructor whose first two arguments are ``inputs`` (width of each modality) and
+    ``tasks``; all others are options with defaults.
+
+    Args:
+        inputs: width of each modality's vectors, in affectus's order.
+        tasks: what to predict.
+    """
+
+    def __init__(self, *, inputs: Mapping[str, int], tasks: Sequence[Task]) -> None:
+        super().__init__()
+        self.inputs = dict(inputs)
+        self.tasks = tuple(tasks)
+        self.stage: str = "main"
+
+    def forward(self, batch: Batch) -> ModelOutput:
+        """Predict every task for a batch."""
+        raise NotImplementedError
+
+    def losses(self, output: ModelOutput, batch: Batch) -> dict[str, Tensor]:
+        """Return the named losses of a batch: one per task, unless a model has others. The loop weighs and adds them.
+
+        A loss is weighed by its task's weight where its name is a task's, else by 1.
+        """
+        return {
+            task.name: task.loss_of(output.predictions[task.name], task.target(batch.labels)) for task in self.tasks
+        }
+
+    def stages(self) -> list[Stage]:
+        """Return the stages of training; one that trains everything, unless a model has its own."""
+        return [Stage("main", {"all": ParameterGroup(list(self.parameters()))})]
+
+    def on_epoch_end(self, epoch: int) -> None:
+        """Do what the model does between epochs; state kept for it belongs in buffers or ``get_extra_state``."""
+
+    def parameter_count(self) -> int:
+        """Number of trainable numbers."""
+        return sum(parameter.numel() for parameter in self.parameters() if parameter.requires_grad)
+
+
+class Estimator:
+    """A model that is not trained by gradient. It sees the same batches and gives the same output.
+
+    Args:
+        inputs: width of each modality's vectors, in affectus's order.
+        tasks: what to predict.
+    """
+
+    def __init__(self, *, inputs: Mapping[str, int], tasks: Sequence[Task]) -> None:
+        self.inputs = dict(inputs)
+        self.tasks = tuple(tasks)
+
+    def fit(self, batches: Iterable[Batch]) -> None:
+        """Learn from all training batches."""
+        raise NotImplementedError
+
+    def __call__(self, batch: Batch) -> ModelOutput:
+        """Predict every task for a batch, as :class:`Model` does."""
+        raise NotImplementedError
+
+    def arrays(self) -> dict[str, Tensor]:
+        """Return all that was learned, as named tensors; stored as safetensors."""
+        raise NotImplementedError
+
+    def load_arrays(self, arrays: Mapping[str, Tensor]) -> None:
+        """Restore what :meth:`arrays` returned."""
+        raise NotImplementedError
+
+
+AnyModel = Model | Estimator
+
+
+@dataclass(frozen=True)
+class Option:
+    """An option of a model: its name, type as written, default, and the line that documents it."""
+
+    name: str
+    annotation: str
+    default: Any
+    help: str
+
+
+@dataclass(frozen=True)
+class ModelEntry:
+    """A registered model.
+
+    Attributes:
+        name: in the registry and on the command line.
+        build: the class.
+        paper: where it was published; None for a plain baseline.
+        views: every view that it accepts.
+        training: published training settings (keys of the training configuration), over which the user's go.
+        presets: named sets of options: ``{"options": {...}, "training": {...}}`` with what changes.
+        kinds: the kinds of task that it can learn.
+    """
+
+    name: str
+    build: type[AnyModel]
+    paper: Paper | None
+    views: frozenset[View]
+    training: Mapping[str, Any]
+    presets: Mapping[str, Mapping[str, Mapping[str, Any]]]
+
+    @property
+    def options(self) -> dict[str, Option]:
+        """The model's options by name, from its constructor's signature and docstring."""
+        helps = _argument_help(self.build.__doc__ or "")
+        found = {}
+        for name, parameter in inspect.signature(self.build).parameters.items():
+            if name not in ("inputs", "tasks"):
+                annotation = parameter.annotation
+                shown = annotation if isinstance(annotation, str) else inspect.formatannotation(annotation)
+                found[name] = Option(name, shown, parameter.default, helps.get(name, ""))
+        return found
+
+    @property
+    def summary(self) -> str:
+        """First line of the class's docstring."""
+        return (self.build.__doc__ or "").strip().splitlines()[0]
+
+    def create(
+        self, inputs: Mapping[str, int], tasks: Sequence[Task], options: Mapping[str, Any] | None = None
+    ) -> AnyModel:
+        """Build the model.
+
+        Raises:
+            AffectusError: an option is unknown or has a value that the model does not take.
+        """
+        for name in options or {}:
+            if name not in self.options:
+                raise unknown_name("option", name, self.options, where=f"the model {self.name!r}")
+        return self.build(inputs=inputs, tasks=tasks, **(options or {}))
+
+
+MODELS: Registry[ModelEntry] = Registry("model")
+
+
+def register_model(
+    name: str,
+    *,
+    paper: Paper | None,
+    views: Iterable[View],
+    training: Mapping[str, Any] | None = None,
+    presets: Mapping[str, Mapping[str, Mapping[str, Any]]] | None = None,
+) -> Callable[[type[Any]], type[Any]]:
+    """Return a class decorator that registers a model; see :class:`ModelEntry`."""
+
+    def decorate(build: type[Any]) -> type[Any]:
+        MODELS.add(name, ModelEntry(name, build, paper, frozenset(views), training or {}, presets or {}))
+        return build
+
+    return decorate
+
+
+def _argument_help(docstring: str) -> dict[str, str]:
+    """Read the ``Args:`` section of a Google-style docstring."""
+    helps: dict[str, str] = {}
+    inside, current, indent = False, None, None
+    for line in inspect.cleandoc(docstring).splitlines():
+        stripped = line.strip()
+        depth = len(line) - len(line.lstrip())
+        if stripped == "Args:":
+            inside = True
+        elif inside and stripped and depth == 0:
+            break
+        elif inside and stripped:
+            indent = depth if indent is None else indent
+            name, colon, text = stripped.partition(":")
+            if depth == indent and colon:
+                current = name.split(" ")[0]
+                helps[current] = text.strip()
+            elif current:
+                helps[current] += " " + stripped
+    return helps
+
+
+class Heads(nn.Module):
+    """One linear layer per task.
+
+    Args:
+        dim: width of the representation.
+        tasks: what to predict.
+    """
+
+    def __init__(self, dim: int, tasks: Sequence[Task]) -> None:
+        super().__init__()
+        self.layers = nn.ModuleDict({task.name: nn.Linear(dim, task.outputs) for task in tasks})
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        """Map (..., dim) to (..., outputs) per task."""
+        return {name: layer(x) for name, layer in self.layers.items()}
+
+
+def check_share(name: str, value: float) -> None:
+    """Check that an option is a share in [0, 1).
+
+    Raises:
+        AffectusError: it is not.
+    """
+    if not 0.0 <= value < 1.0:
+        raise AffectusError(f"The option {name!r} is out of range", got=value, expected="a number in [0, 1)")
+
+
+def check_choice(name: str, value: object, choices: Sequence[str]) -> None:
+    """Check that an option is one of its named values.
+
+    Raises:
+        AffectusError: it is not.
+    """
+    if value not in choices:
+        raise unknown_name(f"value of the option {name!r}:", str(value), choices)
+
+
+def zero_masked(x: Tensor, mask: Tensor) -> Tensor:
+    """Return (..., d) with the rows where ``mask`` (...) is False set to zero, whatever they hold."""
+    return torch.where(mask.unsqueeze(-1), x, torch.zeros_like(x))
