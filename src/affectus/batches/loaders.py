@@ -5,6 +5,7 @@ iterable with a length; its order depends on (seed, epoch) alone, so that a resu
 """
 
 from collections.abc import Iterator, Sequence
+from types import SimpleNamespace
 
 import numpy as np
 import numpy.typing as npt
@@ -165,9 +166,9 @@ class Loader:
             self._lengths = np.max(lengths, axis=0)
 
     @property
-    def sampler(self) -> "Loader":
-        """Itself: the Trainer looks here for ``set_epoch``."""
-        return self
+    def batch_sampler(self) -> SimpleNamespace:
+        """Where the Trainer looks for ``sampler.set_epoch``."""
+        return SimpleNamespace(sampler=self)
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the order of this epoch."""

@@ -1,0 +1,41 @@
+"""Weights on disk: safetensors, never a pickle."""
+
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from affectus.errors import AffectusError
+from affectus.files import atomic_path
+from affectus.models.base import AnyModel, Model
+
+
+def save_weights(model: AnyModel, path: Path) -> None:
+    """Write all that a model has learned."""
+    tensors = model.state_dict() if isinstance(model, Model) else model.arrays()
+    with atomic_path(path) as temporary:
+        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, temporary)
+
+
+def load_weights(model: AnyModel, path: Path) -> None:
+    """Read what :func:`save_weights` wrote.
+
+    Raises:
+        AffectusError: the file is absent, damaged, or belongs to another model.
+    """
+    try:
+        tensors: dict[str, torch.Tensor] = load_file(path)
+    except FileNotFoundError:
+        raise AffectusError("There are no weights", where=path, remedy="Train the model again") from None
+    except SafetensorError as error:
+        raise AffectusError("Not a whole safetensors file", where=path, got=error) from None
+    if not isinstance(model, Model):
+        model.load_arrays(tensors)
+        return
+    try:
+        model.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise AffectusError(
+            "The weights belong to another model", where=path, got=" ".join(str(error).split())[:200]
+        ) from None

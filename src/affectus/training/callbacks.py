@@ -1,0 +1,110 @@
+"""What happens between epochs: the best weights are kept, the history is written, the run can be resumed."""
+
+import json
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback
+
+from affectus.errors import AffectusError, unknown_name
+from affectus.models.storage import save_weights
+from affectus.training.module import FitModule
+
+CHECKPOINT_SECONDS = 2.0
+"""Runs are resumable to within this time; epochs shorter than it are not each written to disk."""
+
+EpochReporter = Callable[[str, int, dict[str, float]], None]
+"""Called after each epoch with the stage's name, the epoch and its figures."""
+
+
+class EpochEnd(Callback):
+    """Selects, stops, records and checkpoints, in this order, at the end of each epoch.
+
+    Lightning's own callbacks for these would each look at a metric that was logged; here one place decides, so that
+    what is recorded, kept and stopped on is the same number.
+
+    Args:
+        folder: of the seed.
+        select: which figure of the epoch is to be best; None keeps the last epoch.
+        higher: larger is better.
+        patience: stop after so many epochs without improvement.
+        keep_epochs: keep the weights of every epoch.
+        report: told of each epoch.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        select: str | None,
+        higher: bool,
+        patience: int | None,
+        keep_epochs: bool,
+        report: EpochReporter | None,
+    ) -> None:
+        self.folder, self.select, self.higher = folder, select, higher
+        self.patience, self.keep_epochs, self.report = patience, keep_epochs, report
+        self.best: float | None = None
+        self.best_epoch = -1
+        self.history: list[dict[str, Any]] = []
+        self._saved = self._started = time.monotonic()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a resumed run needs."""
+        return {"best": self.best, "best_epoch": self.best_epoch, "history": self.history}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore :meth:`state_dict`."""
+        self.best, self.best_epoch = state_dict["best"], state_dict["best_epoch"]
+        self.history = list(state_dict["history"])
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start the clock."""
+        self._started = time.monotonic()
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Judge the epoch."""
+        assert isinstance(pl_module, FitModule)
+        epoch, stage = trainer.current_epoch, pl_module.current_stage.name
+        figures = {name: round(value, 6) for name, value in pl_module.epoch_row.items()}
+        pl_module.epoch_row = {}
+        if not math.isfinite(figures["train.loss"]):
+            raise AffectusError(
+                "The loss is no longer a number",
+                where=f"stage {stage!r}, epoch {epoch}",
+                remedy="Lower the learning rate, or set clip=1.0; `affectus corpus check` shows odd features",
+            )
+        improved = self.select is None
+        if self.select is not None:
+            if self.select not in figures:
+                known = [name.removeprefix("valid.") for name in figures if name.startswith("valid.")]
+                raise unknown_name("quantity to select by", self.select.removeprefix("valid."), known)
+            value = figures[self.select]
+            improved = self.best is None or (value > self.best if self.higher else value < self.best)
+            # a metric that is undefined (NaN) never counts as better
+            improved = improved and math.isfinite(value)
+            if improved:
+                self.best = value
+        if improved:
+            self.best_epoch = epoch
+            save_weights(pl_module.model, self.folder / "best.safetensors")
+        if self.keep_epochs:
+            save_weights(pl_module.model, self.folder / "epochs" / f"{stage}-{epoch:04d}.safetensors")
+        seconds = round(time.monotonic() - self._started, 4)
+        self.history.append({"stage": stage, "epoch": epoch, **figures, "seconds": seconds})
+        if self.report:
+            self.report(stage, epoch, figures)
+        if self.patience is not None and self.select is not None and epoch - max(self.best_epoch, 0) >= self.patience:
+            trainer.should_stop = True
+        if time.monotonic() - self._saved >= CHECKPOINT_SECONDS:
+            trainer.save_checkpoint(self.folder / "resume.ckpt")
+            self._saved = time.monotonic()
+
+
+def history_text(history: list[dict[str, Any]]) -> str:
+    """Return the history as JSON lines, one per epoch."""
+    return "".join(json.dumps(row, allow_nan=True) + "\n" for row in history)

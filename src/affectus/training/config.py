@@ -1,0 +1,236 @@
+"""What a run is: model, options, tasks, modalities, seeds and settings, resolved and checked before anything starts."""
+
+from collections.abc import Mapping, Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from affectus.batches import Scale
+from affectus.errors import AffectusError, suggest, unknown_name
+from affectus.models import MODELS, Model, ModelEntry
+from affectus.objectives import RealLoss
+from affectus.vocabulary import View
+
+
+class Optimizer(StrEnum):
+    """Which optimiser trains."""
+
+    ADAM = "adam"
+    ADAMW = "adamw"
+    ADADELTA = "adadelta"
+    RMSPROP = "rmsprop"
+    SGD = "sgd"
+
+
+class TrainingSettings(BaseModel):
+    """How a model is trained. A model's published settings replace these defaults; the user's replace both."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    optimizer: Optimizer = Field(Optimizer.ADAM, description="Optimiser.")
+    learning_rate: float = Field(1e-3, gt=0, description="Learning rate.")
+    weight_decay: float = Field(0.0, ge=0, description="Weight decay of the optimiser.")
+    batch_size: int = Field(32, ge=1, description="Videos (contextual view) or utterances in a batch.")
+    epochs: int = Field(50, ge=1, description="At most so many passes over train.")
+    patience: int | None = Field(
+        None, ge=1, description="Stop after so many epochs without a better one on valid; empty: never."
+    )
+    select: str = Field(
+        "loss", description="What the best epoch on valid is best in: loss, or a metric such as polarity.accuracy."
+    )
+    clip: float | None = Field(None, gt=0, description="Clip the norm of the gradient to this; empty: do not.")
+    scale: Scale = Field(Scale.STANDARD, description="Feature scaling, fitted on train: standard, max or none.")
+    balanced: bool = Field(False, description="Weigh classes inversely to how often they occur in train.")
+    real_loss: RealLoss = Field(RealLoss.MSE, description="Loss of tasks with real values: mse, l1 or smooth_l1.")
+    buckets: bool = Field(True, description="Batch samples of similar length together.")
+    pad_to: int | None = Field(None, ge=1, description="Pad every video to this many utterances, as released codes do.")
+    keep_epochs: bool = Field(
+        False, description="Keep the weights of every epoch, which the oracle protocols need; costs disk."
+    )
+
+
+class RunConfig(BaseModel):
+    """A whole run, as written to ``run.json``: enough to repeat it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: str
+    preset: str | None = None
+    view: View
+    tasks: tuple[str, ...]
+    modalities: tuple[str, ...]
+    seeds: tuple[int, ...]
+    options: dict[str, Any]
+    training: TrainingSettings
+
+
+class _ConfigFile(BaseModel):
+    """The keys of a ``--config`` YAML file."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    model: str | None = None
+    preset: str | None = None
+    view: View | None = None
+    tasks: list[str] | None = None
+    modalities: list[str] | None = None
+    seeds: int | list[int] | None = None
+    options: dict[str, Any] = Field(default_factory=dict)
+    training: dict[str, Any] = Field(default_factory=dict)
+    paper: Any = None
+    results: Any = None
+    notes: Any = None
+
+
+def read_config_file(path: str | Path) -> dict[str, Any]:
+    """Read a YAML configuration: ``model, preset, view, tasks, modalities, seeds, options, training``.
+
+    ``paper``, ``results`` and ``notes`` may stand there too, as in the packaged experiments, and are not used.
+
+    Raises:
+        AffectusError: the file is absent, is no YAML mapping, or has an unknown key.
+    """
+    path = Path(path)
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise AffectusError("There is no configuration file", where=path) from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise AffectusError("Not a YAML file", where=path, got=" ".join(str(error).split())) from None
+    if not isinstance(raw, dict):
+        raise AffectusError("The configuration is not a mapping", where=path, expected="keys such as model and tasks")
+    for key in raw:
+        if key not in _ConfigFile.model_fields:
+            raise unknown_name("key", str(key), _ConfigFile.model_fields, where=path)
+    config: _ConfigFile = _validated(_ConfigFile, raw, where=str(path))
+    return config.model_dump(exclude_none=True, exclude={"paper", "results", "notes"})
+
+
+def parse_assignments(assignments: Sequence[str], entry: ModelEntry) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Sort ``key=value`` settings into model options and training settings; values are read as YAML.
+
+    Raises:
+        AffectusError: no ``=``, or a key that is neither.
+    """
+    options: dict[str, Any] = {}
+    training: dict[str, Any] = {}
+    for text in assignments:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise AffectusError("A setting is not of the form key=value", got=repr(text))
+        key = key.strip().removeprefix("options.").removeprefix("training.")
+        try:
+            parsed = yaml.safe_load(value)
+        except yaml.YAMLError:
+            parsed = value
+        if isinstance(parsed, str):
+            parsed = _number(parsed)
+        if key in entry.options:
+            options[key] = parsed
+        elif key in TrainingSettings.model_fields:
+            training[key] = parsed
+        else:
+            known = [*entry.options, *TrainingSettings.model_fields]
+            raise unknown_name("setting", key, known, where=f"--set, for the model {entry.name!r}")
+    return options, training
+
+
+def _number(text: str) -> Any:
+    # YAML 1.1 takes 1e-3 for a string
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def resolve_settings(
+    entry: ModelEntry,
+    *,
+    preset: str | None = None,
+    options: Mapping[str, Any] | None = None,
+    training: Mapping[str, Any] | None = None,
+) -> tuple[dict[str, Any], TrainingSettings]:
+    """Combine defaults, the model's published settings, a preset and the user's own, in this order.
+
+    Returns:
+        All options of the model, and the training settings.
+
+    Raises:
+        AffectusError: an unknown preset, option or setting, or a value of the wrong type.
+    """
+    chosen: Mapping[str, Mapping[str, Any]] = {}
+    if preset is not None:
+        if preset not in entry.presets:
+            raise unknown_name("preset", preset, entry.presets, where=f"the model {entry.name!r}")
+        chosen = entry.presets[preset]
+    all_options = {option.name: option.default for option in entry.options.values()}
+    for name, value in {**chosen.get("options", {}), **(options or {})}.items():
+        if name not in all_options:
+            raise unknown_name("option", name, all_options, where=f"the model {entry.name!r}")
+        all_options[name] = _as_type_of(entry, name, value)
+    merged = {**entry.training, **chosen.get("training", {}), **(training or {})}
+    for name in merged:
+        if name not in TrainingSettings.model_fields:
+            raise unknown_name("training setting", name, TrainingSettings.model_fields)
+    return all_options, _validated(TrainingSettings, merged, where="the training settings")
+
+
+def _as_type_of(entry: ModelEntry, name: str, value: Any) -> Any:
+    """Check an option's value against the type of its default."""
+    default = entry.options[name].default
+    if value is None or default is None:
+        return value
+    if isinstance(default, bool) or isinstance(value, bool):
+        fits = isinstance(default, bool) and isinstance(value, bool)
+    elif isinstance(default, int):
+        fits = isinstance(value, int) or (isinstance(value, float) and value.is_integer())
+        value = int(value) if fits else value
+    elif isinstance(default, float):
+        fits = isinstance(value, int | float)
+        value = float(value) if fits else value
+    else:
+        fits = isinstance(value, type(default)) or (isinstance(default, tuple) and isinstance(value, list))
+        value = tuple(value) if isinstance(value, list) and isinstance(default, tuple) else value
+    if not fits:
+        raise AffectusError(
+            f"The option {name!r} of the model {entry.name!r} has the wrong type",
+            got=repr(value),
+            expected=type(default).__name__,
+        )
+    return value
+
+
+def _validated(kind: type[Any], raw: Mapping[str, Any], *, where: str) -> Any:
+    try:
+        return kind.model_validate(raw)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(map(str, first["loc"]))
+        raise AffectusError(
+            f"The key {key!r} has a wrong value",
+            where=where,
+            got=repr(first.get("input")),
+            expected=first["msg"].removeprefix("Input should be ").removeprefix("Value error, "),
+            remedy=suggest(key, kind.model_fields) if first["type"] == "extra_forbidden" else None,
+        ) from None
+
+
+def choose_view(entry: ModelEntry, wanted: View | None) -> View:
+    """Return the view to train in: the wanted one, else the first that the model accepts (contextual first).
+
+    Raises:
+        AffectusError: the model does not accept the wanted view.
+    """
+    if wanted is None:
+        return next(view for view in View if view in entry.views)
+    if wanted not in entry.views:
+        raise unknown_name("view", str(wanted), [str(v) for v in entry.views], where=f"the model {entry.name!r}")
+    return wanted
+
+
+def is_gradient_model(name: str) -> bool:
+    """True if the model is trained by gradient, with epochs and seeds that matter."""
+    return issubclass(MODELS[name].build, Model)

@@ -1,0 +1,90 @@
+"""From a trained model and batches to predictions per utterance."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from affectus.batches import Batch
+from affectus.models import Model
+from affectus.models.base import AnyModel
+from affectus.objectives import Task
+from affectus.training.module import Collector
+
+FloatArray = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """What a model says of n utterances, in the order of the corpus's table.
+
+    Attributes:
+        rows: (n,) rows of the table.
+        probabilities: per task (n, outputs): probabilities, or the numbers themselves for real tasks.
+        targets: per task (n, values), NaN where the label is missing.
+        attention: per pair of modalities, per recording, its rows and (U, U) weights; filled on request.
+    """
+
+    rows: npt.NDArray[np.int64]
+    probabilities: dict[str, FloatArray]
+    targets: dict[str, FloatArray]
+    attention: dict[str, list[tuple[npt.NDArray[np.int64], FloatArray]]] = field(default_factory=dict)
+
+    def arrays(self) -> dict[str, npt.NDArray[np.generic]]:
+        """Return everything but the attention as named arrays."""
+        named: dict[str, npt.NDArray[np.generic]] = {"rows": self.rows}
+        for task, values in self.probabilities.items():
+            named[f"probabilities.{task}"] = np.ascontiguousarray(values)
+            named[f"targets.{task}"] = np.ascontiguousarray(self.targets[task])
+        return named
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, npt.NDArray[np.generic]]) -> "Predictions":
+        """Rebuild from :meth:`arrays`."""
+        rows = np.asarray(arrays["rows"], np.int64)
+        parts: dict[str, dict[str, FloatArray]] = {"probabilities": {}, "targets": {}}
+        for name, values in arrays.items():
+            kind, _, task = name.partition(".")
+            if kind in parts:
+                parts[kind][task] = np.asarray(values, np.float32)
+        return cls(rows, parts["probabilities"], parts["targets"])
+
+
+def predict_batches(
+    model: AnyModel, tasks: Sequence[Task], batches: Iterable[Batch], *, attention: bool = False
+) -> Predictions:
+    """Run a model over batches, on the device where it is.
+
+    Args:
+        model: trained.
+        tasks: its tasks.
+        batches: of one split.
+        attention: keep the attention weights of contextual models.
+    """
+    collector = Collector(tasks)
+    kept: dict[str, list[tuple[npt.NDArray[np.int64], FloatArray]]] = {}
+    device = torch.device("cpu")
+    if isinstance(model, Model):
+        model.eval()
+        device = next((parameter.device for parameter in model.parameters()), device)
+    with torch.inference_mode():
+        for batch in batches:
+            moved = batch.to(device)
+            output = model(moved)
+            collector.add(moved, output.predictions)
+            if attention:
+                _keep_attention(kept, batch, output.extras)
+    rows, probabilities, targets = collector.result()
+    return Predictions(rows, probabilities, targets, kept)
+
+
+def _keep_attention(
+    kept: dict[str, list[tuple[npt.NDArray[np.int64], FloatArray]]], batch: Batch, extras: Mapping[str, torch.Tensor]
+) -> None:
+    for name, weights in extras.items():
+        if name.startswith("attention."):
+            parts = kept.setdefault(name.removeprefix("attention."), [])
+            for rows, mask, matrix in zip(batch.rows, batch.mask, weights.cpu(), strict=True):
+                parts.append((rows[mask].numpy(), matrix[mask][:, mask].float().numpy()))

@@ -1,0 +1,171 @@
+"""A model, its losses and its optimiser, as Lightning's Trainer wants them."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor
+
+from affectus.batches import Batch
+from affectus.models import Model, Stage
+from affectus.objectives import Task
+from affectus.training.config import Optimizer, TrainingSettings
+
+Arrays = Mapping[str, npt.NDArray[np.float32]]
+
+
+class EpochScorer(Protocol):
+    """Scores the predictions of an epoch; given to the training from outside, so that it need not know metrics."""
+
+    def __call__(self, tasks: Sequence[Task], probabilities: Arrays, targets: Arrays) -> dict[str, float]:
+        """Return metrics by name.
+
+        Args:
+            tasks: what was predicted.
+            probabilities: per task (n, outputs), numbers themselves for real tasks.
+            targets: per task (n, values), NaN where missing.
+        """
+        ...
+
+    def higher_is_better(self, name: str) -> bool:
+        """True if a larger value of the metric is better."""
+        ...
+
+
+class Collector:
+    """Gathers what is predicted for real utterances, and their targets, over the batches of a split."""
+
+    def __init__(self, tasks: Sequence[Task]) -> None:
+        self.tasks = tasks
+        self._rows: list[Tensor] = []
+        self._predictions: dict[str, list[Tensor]] = {task.name: [] for task in tasks}
+        self._targets: dict[str, list[Tensor]] = {task.name: [] for task in tasks}
+
+    def add(self, batch: Batch, predictions: Mapping[str, Tensor]) -> None:
+        """Add one batch's outputs."""
+        self._rows.append(batch.rows[batch.mask])
+        for task in self.tasks:
+            self._predictions[task.name].append(task.probabilities(predictions[task.name].detach().float())[batch.mask])
+            self._targets[task.name].append(task.target(batch.labels)[batch.mask])
+
+    def result(self) -> tuple[npt.NDArray[np.int64], dict[str, Any], dict[str, Any]]:
+        """Return rows (n,) in rising order, and per task probabilities (n, outputs) and targets (n, values)."""
+        rows = torch.cat(self._rows)
+        order = rows.argsort()
+        probabilities = {name: torch.cat(parts)[order].cpu().numpy() for name, parts in self._predictions.items()}
+        targets = {name: torch.cat(parts)[order].cpu().numpy() for name, parts in self._targets.items()}
+        return rows[order].cpu().numpy(), probabilities, targets
+
+
+class FitModule(LightningModule):
+    """One stage of one model's training.
+
+    Args:
+        model: what is trained.
+        stage: which of its stages.
+        stage_number: 0 for the first.
+        settings: of the run.
+        seed: of the run; each epoch draws its random numbers from (seed, stage, epoch) alone, so that a resumed run
+            goes on as if it had never been stopped.
+        scorer: scores valid after each epoch.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        stage: Stage,
+        stage_number: int,
+        settings: TrainingSettings,
+        seed: int,
+        scorer: EpochScorer | None,
+    ) -> None:
+        super().__init__()
+        self.model, self.current_stage, self.stage_number = model, stage, stage_number
+        self.settings, self.seed, self.scorer = settings, seed, scorer
+        self.weights = {task.name: task.weight for task in model.tasks}
+        self.epoch_row: dict[str, float] = {}
+        self._sums: dict[str, Tensor] = {}
+        self._count = 0
+        self._collector = Collector(model.tasks)
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """Build the optimiser over the stage's parameter groups, by name."""
+        groups = []
+        for name, group in self.current_stage.groups.items():
+            entry: dict[str, Any] = {"params": list(group.parameters), "name": name}
+            if group.learning_rate is not None:
+                entry["lr"] = group.learning_rate
+            if group.weight_decay is not None:
+                entry["weight_decay"] = group.weight_decay
+            groups.append(entry)
+        rate, decay = self.settings.learning_rate, self.settings.weight_decay
+        kinds: dict[Optimizer, type[torch.optim.Optimizer]] = {
+            Optimizer.ADAM: torch.optim.Adam,
+            Optimizer.ADAMW: torch.optim.AdamW,
+            Optimizer.ADADELTA: torch.optim.Adadelta,
+            Optimizer.RMSPROP: torch.optim.RMSprop,
+            Optimizer.SGD: torch.optim.SGD,
+        }
+        return kinds[self.settings.optimizer](groups, lr=rate, weight_decay=decay)  # type: ignore[call-arg]
+
+    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
+        """Move a batch."""
+        return batch.to(device, non_blocking=True)
+
+    def _losses(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor], Mapping[str, Tensor]]:
+        output = self.model(batch)
+        losses = self.model.losses(output, batch)
+        total = torch.stack([self.weights.get(name, 1.0) * loss for name, loss in losses.items()]).sum()
+        return total, losses, output.predictions
+
+    def _remember(self, batch: Batch, total: Tensor, losses: Mapping[str, Tensor]) -> None:
+        # sums stay on the device: reading them in each step would wait for it
+        count = int(batch.mask.numel()) if batch.mask.is_cuda else int(batch.mask.sum())
+        self._count += count
+        for name, value in {"loss": total, **{f"loss.{name}": loss for name, loss in losses.items()}}.items():
+            term = value.detach() * count
+            self._sums[name] = self._sums[name] + term if name in self._sums else term
+
+    def _means(self, prefix: str) -> dict[str, float]:
+        means = {f"{prefix}.{name}": float(value) / max(self._count, 1) for name, value in self._sums.items()}
+        self._sums, self._count = {}, 0
+        return means
+
+    def on_train_epoch_start(self) -> None:
+        """Seed the epoch."""
+        torch.manual_seed((self.seed * 1009 + self.stage_number) * 100_003 + self.current_epoch)
+        self._sums, self._count = {}, 0
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Return the weighted sum of the losses."""
+        total, losses, _ = self._losses(batch)
+        self._remember(batch, total, losses)
+        return total
+
+    def on_validation_epoch_start(self) -> None:
+        """Keep the training losses; start collecting."""
+        self.epoch_row = self._means("train")
+        self._collector = Collector(self.model.tasks)
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Collect predictions."""
+        total, losses, predictions = self._losses(batch)
+        self._remember(batch, total, losses)
+        self._collector.add(batch, predictions)
+
+    def on_validation_epoch_end(self) -> None:
+        """Score valid."""
+        self.epoch_row |= self._means("valid")
+        if self.scorer is not None:
+            _, probabilities, targets = self._collector.result()
+            scores = self.scorer(self.model.tasks, probabilities, targets)
+            self.epoch_row |= {f"valid.{name}": value for name, value in scores.items()}
+
+    def on_train_epoch_end(self) -> None:
+        """Let the model do what it does between epochs."""
+        if not self.epoch_row:
+            self.epoch_row = self._means("train")
+        self.model.on_epoch_end(self.current_epoch)

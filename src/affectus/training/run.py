@@ -1,0 +1,481 @@
+"""Training a run: every seed, resumable, into a run folder.
+
+A run folder holds ``run.json`` (configuration, versions, data hash: enough to repeat it), ``scaling.safetensors``,
+``majority.safetensors`` and one folder per seed with ``model.safetensors``, ``history.jsonl``, ``valid.safetensors``
+(predictions on valid, from which thresholds are chosen) and ``result.json``.
+"""
+
+import contextlib
+import importlib.metadata
+import json
+import logging
+import multiprocessing
+import os
+import platform
+import shutil
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.pytorch import Trainer
+from pydantic import BaseModel, ConfigDict
+from safetensors.numpy import save_file as save_arrays
+
+import affectus
+from affectus.batches import Loader, Scaler, choose_modalities, fit_scaler
+from affectus.corpus import Corpus, load_corpus
+from affectus.errors import AffectusError
+from affectus.files import atomic_path, lock_folder, read_json, write_json, write_text
+from affectus.models import MODELS, Estimator, Model
+from affectus.models.base import AnyModel
+from affectus.models.storage import load_weights, save_weights
+from affectus.objectives import RealLoss, Task, TaskKind, choose_tasks
+from affectus.training.callbacks import EpochEnd, history_text
+from affectus.training.config import RunConfig, TrainingSettings, choose_view, resolve_settings
+from affectus.training.inference import predict_batches
+from affectus.training.module import EpochScorer, FitModule
+from affectus.vocabulary import Split, View
+
+PACKAGES = ("torch", "lightning", "numpy", "scikit-learn", "polars", "safetensors")
+
+
+class CorpusIdentity(BaseModel):
+    """Which corpus a run was trained on."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    sha256: str | None
+    """Hash of the card, which holds those of all files; None for a corpus in memory."""
+
+
+class RunFile(BaseModel):
+    """``run.json``."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    affectus: str
+    config: RunConfig
+    inputs: dict[str, int]
+    tasks: list[dict[str, Any]]
+    """The tasks as resolved from the corpus's label schemes."""
+    corpus: CorpusIdentity
+    versions: dict[str, str]
+
+
+@dataclass(frozen=True)
+class SeedEvent:
+    """Progress of one seed: an epoch that ended.
+
+    Attributes:
+        seed: which seed.
+        stage: of the model's training.
+        epoch: from 0.
+        epochs: at most so many in this stage.
+        figures: losses on train and valid, metrics on valid.
+    """
+
+    seed: int
+    stage: str
+    epoch: int
+    epochs: int
+    figures: dict[str, float]
+
+
+Reporter = Callable[[SeedEvent], None]
+
+
+def build_config(
+    model: str,
+    corpus: Corpus,
+    *,
+    tasks: Sequence[str],
+    modalities: Sequence[str] | None = None,
+    seeds: int | Sequence[int] = 1,
+    preset: str | None = None,
+    view: View | None = None,
+    options: Mapping[str, Any] | None = None,
+    training: Mapping[str, Any] | None = None,
+) -> RunConfig:
+    """Resolve and check everything that a run needs, before anything is written.
+
+    Args:
+        model: a registered model.
+        corpus: to train on.
+        tasks: names, each perhaps with ``:weight``.
+        modalities: which to use; None for all that the corpus has.
+        seeds: the seeds, or how many (0, 1, ...).
+        preset: one of the model's presets.
+        view: None for the model's first.
+        options: of the model.
+        training: settings (:class:`TrainingSettings`).
+
+    Raises:
+        AffectusError: anything that does not fit.
+    """
+    entry = MODELS[model]
+    all_options, settings = resolve_settings(entry, preset=preset, options=options, training=training)
+    choose_tasks(tasks, corpus.schemes)
+    listed = tuple(range(seeds)) if isinstance(seeds, int) else tuple(seeds)
+    if not listed or len(set(listed)) != len(listed) or any(seed < 0 for seed in listed):
+        raise AffectusError(
+            "The seeds are not right", got=seeds, expected="different whole numbers from 0, at least one"
+        )
+    if issubclass(entry.build, Estimator):
+        listed = listed[:1]  # a closed-form fit: further seeds would repeat it
+    return RunConfig(
+        model=model,
+        preset=preset,
+        view=choose_view(entry, view),
+        tasks=tuple(tasks),
+        modalities=choose_modalities(corpus, modalities),
+        seeds=listed,
+        options=all_options,
+        training=settings,
+    )
+
+
+def train_run(
+    config: RunConfig,
+    corpus: Corpus,
+    out: str | Path,
+    *,
+    identity: str | None = None,
+    scorer: EpochScorer | None = None,
+    report: Reporter | None = None,
+    jobs: int = 1,
+    corpus_folder: str | Path | None = None,
+    threads: int | None = None,
+    device: str = "auto",
+) -> Path:
+    """Train every seed that is not yet trained in ``out`` and return the run folder.
+
+    Args:
+        config: from :func:`build_config`.
+        corpus: to train on.
+        out: the run folder; one that holds the same run is resumed.
+        identity: the corpus's hash, if it has a folder.
+        scorer: scores valid after each epoch; needed to select by a metric.
+        report: told of each epoch.
+        jobs: train so many seeds at once, each in a process of its own; needs ``corpus_folder``.
+        corpus_folder: where processes find the corpus.
+        threads: for each process; None shares the cores among the jobs.
+        device: ``auto``, ``cpu`` or ``cuda``.
+
+    Raises:
+        AffectusError: the folder holds another run, or is in use; the training diverged.
+    """
+    out = Path(out)
+    corpus.rows(Split.TRAIN)
+    tasks = choose_tasks(config.tasks, corpus.schemes)
+    if config.training.balanced or config.training.real_loss:
+        tasks = _with_losses(tasks, corpus, config.training)
+    scaler = fit_scaler(corpus, config.view, config.modalities, config.training.scale)
+    file = RunFile(
+        affectus=affectus.__version__,
+        config=config,
+        inputs={name: corpus.dims[name] for name in config.modalities},
+        tasks=[_task_to_json(task) for task in tasks],
+        corpus=CorpusIdentity(name=corpus.name, sha256=identity),
+        versions={"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in PACKAGES},
+    )
+    with lock_folder(out):
+        _open_run(out, file)
+        with atomic_path(out / "scaling.safetensors") as temporary:
+            save_arrays(scaler.arrays(), temporary)
+        fit_majority(corpus, config, tasks, scaler, out / "majority.safetensors")
+        pending = [seed for seed in config.seeds if not (out / f"seed-{seed}" / "result.json").is_file()]
+        cores = os.cpu_count() or 1
+        jobs = min(jobs, len(pending)) or 1
+        share = threads or max(1, cores // jobs)
+        if jobs == 1 or corpus_folder is None:
+            with _threads(share):
+                for seed in pending:
+                    _fit_seed(config, corpus, tasks, scaler, seed, out / f"seed-{seed}", scorer, report, device)
+        else:
+            _fit_in_processes(file, corpus_folder, pending, out, scorer, report, jobs, share, device)
+    return out
+
+
+def _fit_in_processes(
+    file: RunFile,
+    corpus_folder: str | Path,
+    seeds: Sequence[int],
+    out: Path,
+    scorer: EpochScorer | None,
+    report: Reporter | None,
+    jobs: int,
+    threads: int,
+    device: str,
+) -> None:
+    # spawn, since a forked process inherits the threads' locks of torch
+    context = multiprocessing.get_context("spawn")
+    with context.Manager() as manager, ProcessPoolExecutor(jobs, mp_context=context) as pool:
+        queue = manager.Queue()
+        futures = [
+            pool.submit(_fit_one, file, str(corpus_folder), seed, str(out), scorer, queue, threads, device)
+            for seed in seeds
+        ]
+        while True:
+            alive = any(not future.done() for future in futures)
+            while not queue.empty():
+                event = queue.get()
+                if report:
+                    report(event)
+            if not alive:
+                break
+            time.sleep(0.1)
+        for future in futures:
+            future.result()
+
+
+def _fit_one(
+    file: RunFile,
+    corpus_folder: str,
+    seed: int,
+    out: str,
+    scorer: EpochScorer | None,
+    queue: Any,
+    threads: int,
+    device: str,
+) -> None:
+    corpus = load_corpus(corpus_folder)
+    config = file.config
+    tasks = tuple(task_from_json(task) for task in file.tasks)
+    scaler = fit_scaler(corpus, config.view, config.modalities, config.training.scale)
+    with _threads(threads):
+        folder = Path(out) / f"seed-{seed}"
+        _fit_seed(config, corpus, tasks, scaler, seed, folder, scorer, queue.put, device)
+
+
+def _fit_seed(
+    config: RunConfig,
+    corpus: Corpus,
+    tasks: tuple[Task, ...],
+    scaler: Scaler,
+    seed: int,
+    folder: Path,
+    scorer: EpochScorer | None,
+    report: Reporter | None,
+    device: str,
+) -> None:
+    started = time.monotonic()
+    folder.mkdir(parents=True, exist_ok=True)
+    settings = config.training
+    train = make_loader(config, corpus, Split.TRAIN, scaler, shuffle=True, seed=seed)
+    has_valid = bool((corpus.splits == Split.VALID).any())
+    valid = make_loader(config, corpus, Split.VALID, scaler) if has_valid else None
+    inputs = {name: corpus.dims[name] for name in config.modalities}
+    torch.manual_seed(seed)
+    model = MODELS[config.model].create(inputs, tasks, config.options)
+    result: dict[str, Any] = {"seed": seed}
+    history: list[dict[str, Any]] = []
+    if isinstance(model, Estimator):
+        model.fit(make_loader(config, corpus, Split.TRAIN, scaler))
+    else:
+        history, best = _fit_stages(model, settings, train, valid, seed, folder, scorer, report, device)
+        result |= {"best_epoch": best, "parameters": model.parameter_count()}
+    save_weights(model, folder / "model.safetensors")
+    if valid is not None:
+        predictions = predict_batches(model, tasks, valid)
+        with atomic_path(folder / "valid.safetensors") as temporary:
+            save_arrays(predictions.arrays(), temporary)
+        if scorer is not None:
+            result["valid"] = scorer(tasks, predictions.probabilities, predictions.targets)
+    write_text(folder / "history.jsonl", history_text(history))
+    result["seconds"] = round(sum(row["seconds"] for row in history) or time.monotonic() - started, 3)
+    write_json(folder / "result.json", result)
+    for leftover in ("resume.ckpt", "best.safetensors", "stages"):
+        path = folder / leftover
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+
+
+def _fit_stages(
+    model: Model,
+    settings: TrainingSettings,
+    train: Loader,
+    valid: Loader | None,
+    seed: int,
+    folder: Path,
+    scorer: EpochScorer | None,
+    report: Reporter | None,
+    device: str,
+) -> tuple[list[dict[str, Any]], int]:
+    history: list[dict[str, Any]] = []
+    stages = model.stages()
+    best = -1
+    for number, stage in enumerate(stages):
+        model.stage = stage.name
+        done, past = folder / "stages" / f"{number}.safetensors", folder / "stages" / f"{number}.json"
+        if past.is_file():
+            load_weights(model, done)
+            history, best = read_json(past)
+            continue
+        epochs = stage.epochs or settings.epochs
+        last = number == len(stages) - 1
+        select = None
+        if valid is not None and stage.select:
+            # a part that is trained before the rest has no metric of its own yet
+            select = f"valid.{settings.select if last else 'loss'}"
+        higher = select != "valid.loss" and scorer is not None and scorer.higher_is_better(settings.select)
+        end = EpochEnd(
+            folder,
+            select=select,
+            higher=higher,
+            patience=settings.patience,
+            keep_epochs=settings.keep_epochs and last,
+            report=_reporter(report, seed, epochs),
+        )
+        module = FitModule(model, stage, number, settings, seed, scorer if last else None)
+        with _quiet():
+            trainer = Trainer(
+                accelerator={"auto": "auto", "cpu": "cpu", "cuda": "gpu"}[device],
+                devices=1,
+                max_epochs=epochs,
+                gradient_clip_val=settings.clip,
+                callbacks=[end],
+                logger=False,
+                enable_checkpointing=False,
+                enable_progress_bar=False,
+                enable_model_summary=False,
+                num_sanity_val_steps=0,
+                default_root_dir=folder,
+            )
+            checkpoint = folder / "resume.ckpt"
+            resume = str(checkpoint) if checkpoint.is_file() else None
+            trainer.fit(module, train, valid, ckpt_path=resume, weights_only=True)
+        best = end.best_epoch
+        load_weights(model, folder / "best.safetensors")
+        history = [*history, *end.history]
+        if not last:
+            save_weights(model, done)
+            write_json(past, [history, best])
+        checkpoint.unlink(missing_ok=True)
+    model.stage = "done"
+    return history, best
+
+
+def _reporter(report: Reporter | None, seed: int, epochs: int) -> Callable[[str, int, dict[str, float]], None] | None:
+    if report is None:
+        return None
+    return lambda stage, epoch, figures: report(SeedEvent(seed, stage, epoch, epochs, figures))
+
+
+def make_loader(
+    config: RunConfig,
+    corpus: Corpus,
+    split: str | None,
+    scaler: Scaler,
+    *,
+    shuffle: bool = False,
+    seed: int = 0,
+) -> Loader:
+    """Return the batches of a split as the run's configuration wants them."""
+    return Loader(
+        corpus,
+        split,
+        config.view,
+        config.modalities,
+        scaler,
+        batch_size=config.training.batch_size,
+        shuffle=shuffle,
+        seed=seed,
+        buckets=config.training.buckets,
+        pad_to=config.training.pad_to,
+    )
+
+
+def fit_majority(corpus: Corpus, config: RunConfig, tasks: Sequence[Task], scaler: Scaler, path: Path) -> None:
+    """Fit the majority baseline on train and store it beside the run, so that every evaluation can print its row."""
+    majority = MODELS["majority"].create({name: corpus.dims[name] for name in config.modalities}, tasks)
+    assert isinstance(majority, Estimator)
+    majority.fit(make_loader(config, corpus, Split.TRAIN, scaler))
+    save_weights(majority, path)
+
+
+def _with_losses(tasks: Sequence[Task], corpus: Corpus, settings: TrainingSettings) -> tuple[Task, ...]:
+    rows = corpus.rows(Split.TRAIN)
+    labels = {name: torch.from_numpy(corpus.label(name)[rows]) for name in corpus.schemes}
+    chosen = [replace(task, loss=settings.real_loss) if task.kind is TaskKind.REAL else task for task in tasks]
+    return tuple(task.balanced(task.target(labels)) if settings.balanced else task for task in chosen)
+
+
+def _task_to_json(task: Task) -> dict[str, Any]:
+    return {name: list(v) if isinstance(v, tuple) else v for name, v in vars(task).items()}
+
+
+def task_from_json(raw: Mapping[str, Any]) -> Task:
+    """Rebuild a task from ``run.json``."""
+    fields: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in raw.items()}
+    fields["kind"] = TaskKind(fields["kind"])
+    fields["loss"] = RealLoss(fields["loss"])
+    return Task(**fields)
+
+
+def _open_run(out: Path, file: RunFile) -> None:
+    """Write run.json, or check that the folder holds this very run; only the seeds may be others."""
+    path = out / "run.json"
+    if not path.is_file():
+        if out.is_dir() and any(not entry.name.startswith(".") for entry in out.iterdir()):
+            raise AffectusError("The output folder holds something else than a run", where=out)
+        write_json(path, file.model_dump(mode="json"))
+        return
+    old, new = read_json(path), json.loads(json.dumps(file.model_dump(mode="json")))
+    seeds = sorted({*old["config"]["seeds"], *new["config"]["seeds"]})
+    for key in ("config", "corpus", "inputs", "tasks"):
+        before, after = old.get(key), new[key]
+        if key == "config":
+            before, after = {**before, "seeds": []}, {**after, "seeds": []}
+        if before != after:
+            part = next((k for k in after if before.get(k) != after[k]), key) if isinstance(after, dict) else key
+            raise AffectusError(
+                f"The folder holds another run, which differs in {part!r}",
+                where=out,
+                remedy="Choose another --out folder, or delete this one",
+            )
+    old["config"]["seeds"] = seeds
+    write_json(path, old)
+
+
+@contextlib.contextmanager
+def _threads(count: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence what Lightning says about hardware and workers; our own progress speaks instead."""
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric", "lightning")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"lightning\..*")
+        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)
+
+
+def seconds_and_size(result: Mapping[str, Any]) -> tuple[float, int]:
+    """Return training seconds and parameter count from a seed's ``result.json``."""
+    return float(result.get("seconds", np.nan)), int(result.get("parameters", 0))
+
+
+def build_model(file: RunFile) -> AnyModel:
+    """Build the run's model, untrained."""
+    tasks = [task_from_json(task) for task in file.tasks]
+    return MODELS[file.config.model].create(file.inputs, tasks, file.config.options)
