@@ -198,8 +198,9 @@ def build_corpus(
 ) -> Corpus:
     """Make a corpus from records in any order: fills absent columns, brings videos together, orders utterances.
 
-    Utterances are ordered by split, then by the first appearance of their video, then by ``start`` where all rows of
-    the video have one, else as they came. Records are dictionaries with ``id``, ``video``, ``split`` and whatever else.
+    Utterances are ordered by split, then by the first appearance of their video, then by ``segment`` (the source's own
+    number of an utterance, an optional column) or else ``start`` where all rows of the video have one, else as they
+    came. Records are dictionaries with ``id``, ``video``, ``split`` and whatever else.
 
     Raises:
         AffectusError: the parts do not fit together, or a label is out of its range or not one of its classes.
@@ -209,7 +210,7 @@ def build_corpus(
         if column not in table.columns:
             table = table.with_columns(pl.lit(None, dtype).alias(column))
         table = table.with_columns(pl.col(column).cast(dtype))
-    for column, dtype in WORD_COLUMNS.items():
+    for column, dtype in {"segment": pl.Int64(), **WORD_COLUMNS}.items():
         if column in table.columns:
             table = table.with_columns(pl.col(column).cast(dtype))
     for scheme in card.schemes:
@@ -218,14 +219,15 @@ def build_corpus(
         if dtype == pl.Float32():
             table = table.with_columns(pl.col(c).fill_nan(None) for c in scheme.columns if c in table.columns)
     check_labels(table, card.schemes, where=card.name)
+    rank = "segment" if "segment" in table.columns else "start"
     order = (
         table.with_row_index("row")
         .with_columns(
             pl.col("split").replace_strict({"train": 0, "valid": 1, "test": 2}, default=3).alias("split_rank"),
             pl.col("row").min().over("split", "video").alias("first_seen"),
-            pl.when(pl.col("start").is_not_null().all().over("split", "video")).then("start").alias("start_rank"),
+            pl.when(pl.col(rank).is_not_null().all().over("split", "video")).then(rank).alias("rank"),
         )
-        .sort("split_rank", "first_seen", "start_rank", "row", nulls_last=False)["row"]
+        .sort("split_rank", "first_seen", "rank", "row", nulls_last=False)["row"]
         .to_numpy()
     )
     front = [*BASE_COLUMNS, *(c for c in WORD_COLUMNS if c in table.columns)]

@@ -90,7 +90,8 @@ class Ragged:
         starts, lengths = self.offsets[rows], self.lengths[rows]
         ends = np.cumsum(lengths)
         total = int(ends[-1]) if len(ends) else 0
-        return (np.arange(total) + np.repeat(starts - (ends - lengths), lengths)).astype(np.int64)
+        index: IntArray = np.arange(total, dtype=np.int64) + np.repeat(starts - (ends - lengths), lengths)
+        return index
 
     def take(self, rows: npt.NDArray[np.integer]) -> "Ragged":
         """Return the sequences of the given utterances, copied, in the given order."""

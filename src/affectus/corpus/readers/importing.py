@@ -1,0 +1,79 @@
+"""From a source in an outside format to a corpus, in memory and, if asked for, on disk."""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from affectus.corpus.check import feature_notes
+from affectus.corpus.corpus import Corpus
+from affectus.corpus.readers.base import READERS, ReadOptions
+from affectus.corpus.splits import apply_renames, load_splits, move_to_valid, parse_renames
+from affectus.corpus.storage import save_corpus
+from affectus.errors import AffectusError, unknown_name
+
+
+def import_corpus(
+    format: str,
+    sources: str | Path | Sequence[str | Path],
+    *,
+    name: str | None = None,
+    text_column: str | None = None,
+    split_name: str | None = None,
+    splits: str | Path | None = None,
+    splits_key: str | None = None,
+    rename_splits: str | Mapping[str, str] | None = None,
+    valid_fraction: float | None = None,
+    seed: int = 0,
+    out: str | Path | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Corpus:
+    """Read a source in an outside format.
+
+    The splits are set in this order: ``split_name`` or ``splits`` in place of the source's own, then
+    ``rename_splits``, then ``valid_fraction``.
+
+    Args:
+        format: a registered reader (``affectus import --help`` lists them).
+        sources: the files or folder that it reads.
+        name: which data set of the file, where it holds several, else the corpus's name.
+        text_column: which column holds the transcript, where the format has several.
+        split_name: put all utterances in this split.
+        splits: a JSON file with the videos of each split; videos in none are dropped and counted.
+        splits_key: which of several divisions in that file.
+        rename_splits: ``{"test": "train", "valid": "test"}`` or ``test=train,valid=test``, all at once.
+        valid_fraction: move this share of the training videos to valid.
+        seed: chooses the videos that move.
+        out: the folder to write; nothing is written if anything fails.
+        progress: called with (done, total) by readers that take long.
+
+    Raises:
+        AffectusError: an option or the source is wrong; one sentence says what and where.
+    """
+    if format not in READERS:
+        raise unknown_name("format", format, READERS.names())
+    reader = READERS[format]
+    if text_column is not None and "text_column" not in reader.options:
+        raise AffectusError(f"The format {format!r} has no --text-column", got=repr(text_column), remedy="Leave it out")
+    if splits_key is not None and splits is None:
+        raise AffectusError("--splits-key needs --splits", got=repr(splits_key))
+    listed = [sources] if isinstance(sources, str | Path) else list(sources)
+    options = ReadOptions(
+        name=name,
+        text_column=text_column,
+        split_name=split_name,
+        splits=None if splits is None else load_splits(splits, splits_key),
+    )
+    if progress is not None:
+        options = dataclasses.replace(options, progress=progress)
+    corpus = reader.read([Path(source) for source in listed], options)
+    if name is not None and "name" not in reader.options:
+        corpus.card.name = name
+    if rename_splits is not None:
+        renames = parse_renames(rename_splits) if isinstance(rename_splits, str) else rename_splits
+        corpus = apply_renames(corpus, renames)
+    if valid_fraction is not None:
+        corpus = move_to_valid(corpus, valid_fraction, seed)
+    corpus.card.notes.extend(feature_notes(corpus))
+    if out is not None:
+        save_corpus(corpus, out)
+    return corpus
