@@ -22,10 +22,13 @@ def number_array(name: str, values: npt.ArrayLike, *, ndim: int) -> npt.NDArray[
     if array.dtype.kind not in "biuf":
         raise AffectusError(f"The {name} holds no numbers", got=f"dtype {array.dtype}", expected="numbers")
     if array.ndim != ndim:
-        expected = "one number per utterance, shape (n,)" if ndim == 1 else "one row per utterance, shape (n, k)"
-        raise AffectusError(f"The {name} has {array.ndim} axes", got=f"shape {array.shape}", expected=expected)
+        raise AffectusError(
+            f"The {name} has the wrong number of axes",
+            got=f"shape {array.shape}",
+            expected="shape (n,)" if ndim == 1 else "shape (n, k)",
+        )
     if array.size == 0:
-        raise AffectusError(f"The {name} is empty", got=f"shape {array.shape}", expected="one utterance or more")
+        raise AffectusError(f"The {name} is empty", got=f"shape {array.shape}", expected="one number or more")
     return array
 
 
@@ -110,5 +113,5 @@ def _whole(name: str, array: npt.NDArray[Any]) -> IntArray:
     return array.astype(np.int64)
 
 
-def _place(place: tuple[int, ...]) -> str:
-    return f"row {place[0]}" if len(place) == 1 else f"row {place[0]}, column {place[1]}"
+def _place(place: tuple[int, ...]) -> str | None:
+    return ", ".join(f"{axis} {i}" for axis, i in zip(("row", "column"), place)) or None

@@ -148,7 +148,7 @@ def acc2_negative_nonnegative(truth: npt.ArrayLike, prediction: npt.ArrayLike) -
 
 @register_metric(
     kind="real",
-    rule="Share of the non-neutral utterances whose sign is right; a truth of 0 is left out, a prediction of 0 negative.",
+    rule="Share of utterances whose sign is right; a truth of 0 is left out, a prediction of 0 is negative.",
     empty_class="a side without utterances has no effect; nan if every truth is 0",
     citation=f"Tsai et al. 2019, ACL, MulT; {_MMSA}: Non0_acc_2",
 )
@@ -518,8 +518,9 @@ def _rounded_accuracy(truth: npt.ArrayLike, prediction: npt.ArrayLike, limit: fl
 def _rounded(values: FloatArray, rounding: Rounding) -> FloatArray:
     if rounding == "half_even":
         return np.rint(values)
-    whole = np.trunc(values)
-    return whole + np.sign(values) * (np.abs(values - whole) >= 0.5)  # adding 0.5 first would round 0.5 - ε up
+    whole: FloatArray = np.trunc(values)
+    away: FloatArray = np.sign(values) * (np.abs(values - whole) >= 0.5)  # adding 0.5 first would round 0.5 - ε up
+    return whole + away
 
 
 def _sims_pair(truth: npt.ArrayLike, prediction: npt.ArrayLike) -> tuple[npt.NDArray[np.float32], ...]:

@@ -37,7 +37,7 @@ def apply_threshold(probability: npt.ArrayLike, threshold: npt.ArrayLike) -> Int
             that a single-precision 0.35 reaches 0.35.
 
     Raises:
-        AffectusError: a probability is not finite, or the number of thresholds is not that of the classes.
+        AffectusError: a probability or threshold is not finite, or the number of thresholds is not that of the classes.
 
     >>> apply_threshold([[0.2, 0.6], [0.4, 0.5]], [0.4, 0.6]).tolist()
     [[0, 1], [1, 0]]
@@ -46,6 +46,7 @@ def apply_threshold(probability: npt.ArrayLike, threshold: npt.ArrayLike) -> Int
     probabilities = _floats(number_array("probability", probabilities, ndim=2 if probabilities.ndim == 2 else 1))
     check_finite("probability", probabilities)
     cuts = np.asarray(threshold, dtype=probabilities.dtype)
+    check_finite("threshold", cuts)
     if cuts.ndim and cuts.shape != probabilities.shape[1:]:
         raise AffectusError(
             "The thresholds do not fit the probabilities",
@@ -73,7 +74,7 @@ def score_thresholds(
         probability: (n, k), higher for more likely; finite where the label is known.
         metric: ``weighted_f1`` or ``weighted_accuracy``.
         thresholds: (m,) in any order, compared in the probability's own precision.
-        mask: (n, k), True where the label is known; by default wherever the truth is not nan.
+        mask: (n, k), False where a label is to be left out although the truth is a number.
 
     Returns:
         (m, k) float64; nan for a class without any label, and with ``weighted_accuracy`` also for one whose labels are
@@ -128,7 +129,7 @@ def best_threshold(
         probability: (n, k).
         metric: ``weighted_f1`` or ``weighted_accuracy``.
         thresholds: (m,) to choose from.
-        mask: (n, k), True where the label is known; by default wherever the truth is not nan.
+        mask: (n, k), False where a label is to be left out although the truth is a number.
 
     Raises:
         AffectusError: as ``score_thresholds``, and if no class can be scored.
@@ -143,9 +144,7 @@ def best_threshold(
     if not defined.any():
         raise AffectusError(
             f"No class can be scored by {metric}",
-            expected="a class with labels"
-            if metric == "weighted_f1"
-            else "a class that some utterances have and others lack",
+            expected="a class with labels" if metric == "weighted_f1" else "a class that some have and others lack",
             remedy="Set the threshold by hand, or choose it on more utterances",
         )
     cuts = _cuts(thresholds)
@@ -170,7 +169,7 @@ def best_thresholds_per_class(
         probability: (n, k).
         metric: ``weighted_f1`` or ``weighted_accuracy``.
         thresholds: (m,) to choose from.
-        mask: (n, k), True where the label is known; by default wherever the truth is not nan.
+        mask: (n, k), False where a label is to be left out although the truth is a number.
 
     Returns:
         (k,) float64.
@@ -235,4 +234,4 @@ def _labelled(
         known &= masks
     check_binary("truth", np.where(known, truths, 0))
     check_finite("probability", np.where(known, probabilities, 0))
-    return known, truths == 1, probabilities
+    return known, known & (truths == 1), probabilities
