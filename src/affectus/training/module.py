@@ -11,7 +11,7 @@ from torch import Tensor
 
 from affectus.batches import Batch
 from affectus.models import Model, Stage
-from affectus.objectives import Task
+from affectus.objectives import Task, TaskKind
 from affectus.training.config import Optimizer, TrainingSettings
 
 Arrays = Mapping[str, npt.NDArray[np.float32]]
@@ -49,7 +49,7 @@ class Collector:
         self._rows.append(batch.rows[batch.mask])
         for task in self.tasks:
             self._predictions[task.name].append(task.probabilities(predictions[task.name].detach().float())[batch.mask])
-            self._targets[task.name].append(task.target(batch.labels)[batch.mask])
+            self._targets[task.name].append(_target(task, batch)[batch.mask])
 
     def result(self) -> tuple[npt.NDArray[np.int64], dict[str, Any], dict[str, Any]]:
         """Return rows (n,) in rising order, and per task probabilities (n, outputs) and targets (n, values)."""
@@ -58,6 +58,13 @@ class Collector:
         probabilities = {name: torch.cat(parts)[order].cpu().numpy() for name, parts in self._predictions.items()}
         targets = {name: torch.cat(parts)[order].cpu().numpy() for name, parts in self._targets.items()}
         return rows[order].cpu().numpy(), probabilities, targets
+
+
+def _target(task: Task, batch: Batch) -> Tensor:
+    if task.scheme in batch.labels:
+        return task.target(batch.labels)
+    width = task.outputs if task.kind in (TaskKind.REAL, TaskKind.MULTI_LABEL) else 1
+    return torch.full((*batch.mask.shape, width), torch.nan, device=batch.mask.device)
 
 
 class FitModule(LightningModule):

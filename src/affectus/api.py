@@ -1,0 +1,96 @@
+"""The Python face of the command line's verbs."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from affectus.corpus import Corpus, load_corpus
+from affectus.corpus.storage import corpus_hash
+from affectus.evaluation import Evaluation, Scorer, evaluate_run
+from affectus.training import Run, build_config, load_run, train_run
+from affectus.training.run import Reporter
+from affectus.vocabulary import View
+
+
+def train(
+    model: str,
+    corpus: Corpus | str | Path,
+    *,
+    tasks: Sequence[str],
+    out: str | Path,
+    modalities: Sequence[str] | None = None,
+    seeds: int | Sequence[int] = 1,
+    preset: str | None = None,
+    view: View | None = None,
+    options: Mapping[str, Any] | None = None,
+    training: Mapping[str, Any] | None = None,
+    jobs: int = 1,
+    device: str = "auto",
+    report: Reporter | None = None,
+) -> Run:
+    """Train a model and return its run; a folder that holds the same run, unfinished, is resumed.
+
+    Args:
+        model: a registered model (``affectus models``).
+        corpus: in memory, or its folder.
+        tasks: what to predict, each perhaps with the weight of its loss (``emotions:0.5``).
+        out: the run folder.
+        modalities: which to use; None for all.
+        seeds: the seeds, or how many.
+        preset: a named set of options of the model.
+        view: None for the model's own.
+        options: of the model.
+        training: settings, see :class:`affectus.training.TrainingSettings`.
+        jobs: seeds trained at once, in processes; needs a corpus folder.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        report: told of each epoch.
+
+    Raises:
+        AffectusError: anything that does not fit, in one sentence.
+    """
+    folder = None if isinstance(corpus, Corpus) else Path(corpus)
+    opened = corpus if isinstance(corpus, Corpus) else load_corpus(corpus)
+    config = build_config(
+        model,
+        opened,
+        tasks=tasks,
+        modalities=modalities,
+        seeds=seeds,
+        preset=preset,
+        view=view,
+        options=options,
+        training=training,
+    )
+    train_run(
+        config,
+        opened,
+        out,
+        identity=corpus_hash(folder) if folder else None,
+        scorer=Scorer(),
+        report=report,
+        jobs=jobs,
+        corpus_folder=folder,
+        device=device,
+    )
+    return load_run(out)
+
+
+def evaluate(
+    run: Run | str | Path,
+    corpus: Corpus | str | Path,
+    *,
+    split: str = "test",
+    protocol: str = "akhtar2019",
+    per_class_thresholds: bool = False,
+    ensemble: bool = False,
+) -> Evaluation:
+    """Judge a run on a split of a corpus; see :func:`affectus.evaluation.evaluate_run`."""
+    opened = corpus if isinstance(corpus, Corpus) else load_corpus(corpus)
+    return evaluate_run(
+        run,
+        opened,
+        split=split,
+        protocol=protocol,
+        per_class_thresholds=per_class_thresholds,
+        ensemble=ensemble,
+    )

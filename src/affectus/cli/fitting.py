@@ -1,0 +1,349 @@
+"""Verbs about models: train, evaluate, predict, models, protocols."""
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from affectus.errors import AffectusError
+from affectus.files import write_json
+
+if TYPE_CHECKING:
+    from affectus.evaluation import Evaluation
+    from affectus.training import SeedEvent
+
+HEADLINE = (
+    "polarity.accuracy",
+    "polarity.weighted_f1",
+    "intensity.mae",
+    "intensity.pearson",
+    "intensity.acc2_negative_nonnegative",
+    "intensity.acc2_negative_positive",
+    "intensity.acc7",
+    "emotions.weighted_f1",
+    "emotions.weighted_accuracy",
+    "emotions7.weighted_f1",
+    "emotions7.weighted_accuracy",
+    "emotion_intensity.mae",
+    "emotion_class.accuracy",
+    "emotion_class.weighted_f1",
+    "ratings.mae",
+    "ratings.pearson",
+)
+"""What a first look needs; ``--all`` shows the rest."""
+
+
+def _names(text: str | None) -> list[str] | None:
+    return [part.strip() for part in text.split(",") if part.strip()] if text else None
+
+
+class _Progress:
+    """A bar over epochs and one line per epoch; lines alone where nobody watches."""
+
+    def __init__(self, seeds: int, quiet: bool) -> None:
+        self.console = Console(stderr=True, highlight=False)
+        self.quiet = quiet
+        self.bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=self.console,
+            disable=quiet or not self.console.is_terminal,
+        )
+        self.tasks: dict[tuple[int, str], Any] = {}
+
+    def __call__(self, event: "SeedEvent") -> None:
+        key = (event.seed, event.stage)
+        if key not in self.tasks:
+            self.tasks[key] = self.bar.add_task(f"seed {event.seed} {event.stage}", total=event.epochs)
+        self.bar.update(self.tasks[key], completed=event.epoch + 1)
+        if not self.quiet:
+            wanted = ("train.loss", "valid.loss", *(f"valid.{name}" for name in HEADLINE))
+            shown = "  ".join(f"{name} {event.figures[name]:.4f}" for name in wanted if name in event.figures)
+            self.console.print(f"seed {event.seed}  {event.stage}  epoch {event.epoch + 1:3d}  {shown}", soft_wrap=True)
+
+
+def train(
+    model: Annotated[str | None, typer.Argument(help="A model; `affectus models` lists them.")] = None,
+    corpus: Annotated[Path | None, typer.Argument(help="A corpus folder.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="The run folder; an unfinished run in it goes on.")] = None,
+    tasks: Annotated[
+        str | None, typer.Option(help="What to predict, by commas; name:weight weighs its loss.", show_default=False)
+    ] = None,
+    modalities: Annotated[str | None, typer.Option(help="Which to use, by commas; default: all.")] = None,
+    seeds: Annotated[str, typer.Option(help="How many seeds, or which: 5, or 3,7.")] = "1",
+    preset: Annotated[str | None, typer.Option(help="A named set of options of the model.")] = None,
+    view: Annotated[
+        str | None, typer.Option(help="contextual, unaligned or aligned; default: the model's own.")
+    ] = None,
+    config: Annotated[Path | None, typer.Option(help="A YAML file with any of these settings.")] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="An option of the model or a training setting; repeatable."),
+    ] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Seeds trained side by side, each in its own process.")] = 1,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no line per epoch.")] = False,
+) -> None:
+    """Train a model on a corpus, once per seed; the best epoch is chosen on valid.
+
+    Examples:
+
+      affectus train mtmm_es CORPUS --tasks polarity,emotions --seeds 5 --out RUN
+
+      affectus train mmmu_ba CORPUS --tasks polarity --modalities text,audio --set learning_rate=0.0005 --out RUN
+
+      affectus train linear CORPUS --tasks intensity --set neighbours=2 --out RUN
+    """
+    from affectus.api import train as train_model
+    from affectus.models import MODELS
+    from affectus.training.config import parse_assignments, read_config_file
+    from affectus.vocabulary import View, canonical_modality
+
+    file = read_config_file(config) if config else {}
+    if corpus is None and model is not None and "model" in file:
+        model, corpus = None, Path(model)
+    model = model or file.get("model")
+    wanted = _names(tasks) or file.get("tasks")
+    for what, value, how in (
+        ("model", model, "affectus models lists them"),
+        ("corpus", corpus, "give its folder after the model"),
+        ("--tasks", wanted, "for instance --tasks polarity,emotions"),
+        ("--out", out, "give the run folder"),
+    ):
+        if not value:
+            raise AffectusError(f"No {what} is given", remedy=how[0].upper() + how[1:])
+    assert model is not None
+    assert corpus is not None
+    assert out is not None
+    assert wanted is not None
+    options, training = parse_assignments(set_ or [], MODELS[model])
+    if device not in ("auto", "cpu", "cuda"):
+        raise AffectusError(f"Unknown device {device!r}", expected="auto, cpu or cuda")
+    chosen = _names(modalities) or file.get("modalities")
+    named_view = view or file.get("view")
+    if named_view is not None and named_view not in list(View):
+        raise AffectusError(f"Unknown view {view!r}", expected="one of: " + ", ".join(View))
+    progress = _Progress(1, quiet)
+    with progress.bar:
+        run = train_model(
+            model,
+            corpus,
+            tasks=wanted,
+            out=out,
+            modalities=[canonical_modality(name) for name in chosen] if chosen else None,
+            seeds=_seeds(seeds) if seeds != "1" or "seeds" not in file else file["seeds"],
+            preset=preset or file.get("preset"),
+            view=View(named_view) if named_view else None,
+            options={**file.get("options", {}), **options},
+            training={**file.get("training", {}), **training},
+            jobs=jobs,
+            device=device,
+            report=progress,
+        )
+    typer.echo(f"Trained {run.config.model}, seeds {', '.join(map(str, run.seeds))}: {out}")
+    if not quiet:
+        typer.echo(f"Judge it with: affectus evaluate {out} {corpus} --split test")
+
+
+def _seeds(text: str) -> int | list[int]:
+    try:
+        parts = [int(part) for part in text.split(",") if part.strip()]
+    except ValueError:
+        parts = []
+    if not parts:
+        raise AffectusError("The seeds are not right", got=repr(text), expected="a number, or several by commas")
+    return parts[0] if len(parts) == 1 and "," not in text else parts
+
+
+def evaluate(
+    run: Annotated[Path, typer.Argument(help="A run folder.")],
+    corpus: Annotated[Path, typer.Argument(help="A corpus folder.")],
+    split: Annotated[str, typer.Option(help="Which split to judge on.")] = "test",
+    protocol: Annotated[str, typer.Option(help="By which rules; `affectus protocols` explains them.")] = "akhtar2019",
+    per_class_thresholds: Annotated[
+        bool, typer.Option("--per-class-thresholds", help="A threshold for each emotion instead of one for all.")
+    ] = False,
+    ensemble: Annotated[bool, typer.Option("--ensemble", help="Judge the mean of the seeds as one model.")] = False,
+    show_all: Annotated[bool, typer.Option("--all", help="Show every metric.")] = False,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures as JSON; - prints them.")] = None,
+) -> None:
+    """Judge a run: mean, spread and the majority baseline, by a protocol's rules.
+
+    Examples:
+
+      affectus evaluate RUN CORPUS --split test
+
+      affectus evaluate RUN CORPUS --split valid --protocol akhtar2019-released --json figures.json
+    """
+    from affectus.corpus import load_corpus
+    from affectus.evaluation import evaluate_run
+    from affectus.vocabulary import canonical_split
+
+    found = evaluate_run(
+        run,
+        load_corpus(corpus),
+        split=canonical_split(split),
+        protocol=protocol,
+        per_class_thresholds=per_class_thresholds,
+        ensemble=ensemble,
+    )
+    if json_file is not None and str(json_file) == "-":
+        typer.echo(json.dumps(_no_nan(found.to_json()), indent=1))
+        return
+    if json_file is not None:
+        write_json(json_file, found.to_json())
+    _print_evaluation(found, show_all)
+
+
+def _no_nan(data: Any) -> Any:
+    if isinstance(data, dict):
+        return {key: _no_nan(value) for key, value in data.items()}
+    if isinstance(data, list | tuple):
+        return [_no_nan(value) for value in data]
+    return None if isinstance(data, float) and data != data else data
+
+
+def _print_evaluation(found: "Evaluation", show_all: bool) -> None:
+    seeds = ", ".join(map(str, found.seeds))
+    title = f"{found.model} on {found.corpus}, {found.split} ({found.n} utterances), protocol {found.protocol.name}"
+    table = Table(title=title, title_justify="left", caption=f"Seeds {seeds}", caption_justify="left")
+    table.add_column("metric")
+    for heading in ("mean", "std", "majority"):
+        table.add_column(heading, justify="right")
+    shown = [name for name in found.values if show_all or name in HEADLINE]
+    for name in shown or found.values:
+        row = (f"{found.mean(name):.4f}", f"{found.std(name):.4f}", f"{found.majority.get(name, float('nan')):.4f}")
+        table.add_row(name, *row)
+    console = Console()
+    console.print(table)
+    for note in found.notes:
+        console.print(note, style="yellow", highlight=False)
+    if len(shown) < len(found.values) and not show_all:
+        console.print(f"{len(found.values) - len(shown)} more figures with --all", style="dim", highlight=False)
+
+
+def predict(
+    run: Annotated[Path, typer.Argument(help="A run folder.")],
+    corpus: Annotated[Path, typer.Argument(help="A corpus folder, labelled or not.")],
+    out: Annotated[Path, typer.Option("--out", help="A .parquet, .csv or .jsonl file.")],
+    split: Annotated[str | None, typer.Option(help="Which split; default: all utterances.")] = None,
+    attention: Annotated[
+        bool, typer.Option("--attention", help="Add the attention weights over the video's utterances.")
+    ] = False,
+) -> None:
+    """Predict every utterance of a corpus with the mean over a run's seeds.
+
+    Examples:
+
+      affectus predict RUN CORPUS --out predictions.parquet
+
+      affectus predict RUN CORPUS --split test --attention --out predictions.jsonl
+    """
+    from affectus.corpus import load_corpus
+    from affectus.predict import predict_table, write_predictions
+    from affectus.vocabulary import canonical_split
+
+    chosen = canonical_split(split) if split else None
+    table = predict_table(run, load_corpus(corpus), split=chosen, attention=attention)
+    write_predictions(table, out)
+    typer.echo(f"Wrote {len(table)} utterances to {out}")
+
+
+def models(
+    name: Annotated[str | None, typer.Argument(help="A model to explain; default: list all.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """List the models, or explain one: its paper, its options and its published settings."""
+    from affectus.models import MODELS
+
+    console = Console(highlight=False)
+    if name is None:
+        rows = [
+            {
+                "name": entry.name,
+                "paper": entry.paper.short if entry.paper else "baseline",
+                "views": sorted(map(str, entry.views)),
+                "presets": sorted(entry.presets),
+                "summary": entry.summary,
+            }
+            for entry in (MODELS[known] for known in MODELS)
+        ]
+        if as_json:
+            typer.echo(json.dumps(rows, indent=1))
+            return
+        table = Table()
+        for heading in ("name", "paper", "views", "presets", "summary"):
+            table.add_column(heading)
+        for row in rows:
+            table.add_row(*(", ".join(value) if isinstance(value, list) else str(value) for value in row.values()))
+        console.print(table)
+        return
+    entry = MODELS[name]
+    options = [{"name": o.name, "default": o.default, "help": o.help} for o in entry.options.values()]
+    module = sys.modules[entry.build.__module__].__doc__ or ""
+    if as_json:
+        paper = vars(entry.paper) if entry.paper else None
+        data = {"name": name, "paper": paper, "options": options, "training": dict(entry.training), "about": module}
+        typer.echo(json.dumps(data, indent=1, default=str))
+        return
+    console.print(module.strip(), markup=False)
+    table = Table(title="Options (--set NAME=VALUE)", title_justify="left")
+    for heading in ("name", "default", "what"):
+        table.add_column(heading)
+    for option in options:
+        table.add_row(str(option["name"]), repr(option["default"]), str(option["help"]))
+    console.print(table)
+    published = ", ".join(f"{key}={value}" for key, value in entry.training.items())
+    console.print(f"Published training settings: {published or 'none'}", markup=False)
+    for preset, changes in entry.presets.items():
+        console.print(f"Preset {preset}: {json.dumps(changes, default=str)}", markup=False)
+
+
+def protocols() -> None:
+    """Explain the protocols by which `affectus evaluate` judges."""
+    from affectus.evaluation import PROTOCOLS
+
+    table = Table()
+    for heading in ("name", "chooses on", "rules"):
+        table.add_column(heading)
+    for name in PROTOCOLS:
+        protocol = PROTOCOLS[name]
+        table.add_row(name, "the evaluated split (oracle)" if protocol.oracle else "valid", protocol.summary)
+    Console(highlight=False).print(table)
+
+
+def metrics(
+    name: Annotated[str | None, typer.Argument(help="A metric to explain; default: list all.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Explain the metrics: the rule of each, its range, its direction and where it comes from."""
+    from affectus.metrics import METRICS
+
+    chosen = [METRICS[name]] if name else [METRICS[known] for known in METRICS]
+    if as_json:
+        keys = ("name", "kind", "range", "direction", "rule", "empty_class", "citation")
+        typer.echo(json.dumps([{key: getattr(info, key) for key in keys} for info in chosen], indent=1))
+        return
+    table = Table(show_lines=True)
+    for heading in ("name", "judges", "range", "better", "rule", "without a class", "source"):
+        table.add_column(heading)
+    for info in chosen:
+        low, high = info.range
+        table.add_row(
+            info.name, info.kind, f"{low:g} to {high:g}", info.direction, info.rule, info.empty_class, info.citation
+        )
+    Console(highlight=False).print(table)
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the verbs to the command line."""
+    for verb in (train, evaluate, predict, models, protocols, metrics):
+        app.command()(verb)

@@ -1,0 +1,223 @@
+"""Judging a run on a split of a corpus under a protocol."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from affectus.corpus import Corpus
+from affectus.errors import AffectusError
+from affectus.evaluation.protocols import PROTOCOLS, Protocol
+from affectus.evaluation.scoring import Scorer, Thresholds, choose_thresholds
+from affectus.metrics import AKHTAR_GRID
+from affectus.objectives import TaskKind
+from affectus.training.inference import Predictions
+from affectus.training.loading import Run, load_run
+
+Reporter = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A run's figures.
+
+    Attributes:
+        protocol: by which they were made.
+        run: the run folder's name.
+        corpus: name of the corpus that was judged.
+        split: of it.
+        n: utterances in it.
+        seeds: whose models were judged.
+        values: per metric, one value per seed (one in all for an ensemble).
+        majority: per metric, the value of the majority baseline fitted on the run's training split.
+        thresholds: per seed, per multi-label task, the thresholds used.
+        notes: what a reader of the figures must know.
+    """
+
+    protocol: Protocol
+    run: str
+    model: str
+    corpus: str
+    split: str
+    n: int
+    seeds: tuple[int, ...]
+    values: dict[str, list[float]]
+    majority: dict[str, float]
+    thresholds: list[dict[str, Thresholds]] = field(default_factory=list)
+    notes: tuple[str, ...] = ()
+
+    def mean(self, metric: str) -> float:
+        """Return the mean over seeds."""
+        return float(np.mean(self.values[metric]))
+
+    def std(self, metric: str) -> float:
+        """Return the sample standard deviation over seeds; 0 for one seed."""
+        values = self.values[metric]
+        return float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what ``affectus evaluate --json`` writes."""
+        return {
+            "metrics": {
+                name: {"mean": self.mean(name), "std": self.std(name), "values": values}
+                for name, values in self.values.items()
+            },
+            "majority": self.majority,
+            "protocol": self.protocol.name,
+            "oracle": self.protocol.oracle,
+            "run": self.run,
+            "model": self.model,
+            "corpus": self.corpus,
+            "split": self.split,
+            "n": self.n,
+            "seeds": list(self.seeds),
+            "thresholds": [
+                {
+                    task: {"weighted_f1": t.weighted_f1, "weighted_accuracy": t.weighted_accuracy}
+                    for task, t in of.items()
+                }
+                for of in self.thresholds
+            ],
+            "notes": list(self.notes),
+        }
+
+
+def evaluate_run(
+    run: Run | str | Path,
+    corpus: Corpus,
+    *,
+    split: str = "test",
+    protocol: str = "akhtar2019",
+    per_class_thresholds: bool = False,
+    ensemble: bool = False,
+    report: Reporter | None = None,
+) -> Evaluation:
+    """Judge every trained seed of a run.
+
+    Args:
+        run: the run, or its folder.
+        corpus: to judge on.
+        split: of it.
+        protocol: by name.
+        per_class_thresholds: choose a threshold for each emotion, not one for all.
+        ensemble: average the seeds' probabilities and judge that as one model.
+        report: told which seed is being judged.
+
+    Raises:
+        AffectusError: the corpus does not fit the run, has no such split or no labels for the run's tasks; an oracle
+            protocol is asked of a run that kept no epochs, or of an ensemble.
+    """
+    run = run if isinstance(run, Run) else load_run(run)
+    rules = PROTOCOLS[protocol]
+    for task in run.tasks:
+        if task.scheme not in corpus.schemes:
+            raise AffectusError(
+                f"The corpus {corpus.name!r} has no labels for the run's task {task.name!r}",
+                expected=f"the label scheme {task.scheme!r}",
+            )
+    notes: list[str] = []
+    if rules.oracle:
+        if ensemble:
+            raise AffectusError("An oracle protocol judges single models", remedy="Leave --ensemble out")
+        notes.append("Oracle: epoch and thresholds were chosen on the evaluated split; an upper bound, no estimate.")
+    elif corpus.name == run.file.corpus.name and split == "valid":
+        notes.append("Epoch and thresholds were chosen on this split; the figures are better than on new data.")
+    elif corpus.name == run.file.corpus.name and split == "train":
+        notes.append("The models were trained on this split.")
+    plain = Scorer(rules.intensity)
+    said = run.predict(run.majority(), corpus, split)
+    majority = plain(run.tasks, said.probabilities, said.targets)
+    rows: list[dict[str, float]] = []
+    used: list[dict[str, Thresholds]] = []
+    given: list[Predictions] = []
+    chosen_on: list[Predictions | None] = []
+    for seed in run.seeds:
+        if report:
+            report(f"seed {seed}")
+        if rules.oracle:
+            rows.append(_oracle(run, seed, corpus, split, rules, per_class_thresholds))
+            continue
+        given.append(run.predict(run.model(seed), corpus, split))
+        chosen_on.append(run.valid_predictions(seed))
+    if ensemble:
+        chosen = [predictions for predictions in chosen_on if predictions is not None]
+        given, chosen_on = [average(given)], [average(chosen) if chosen else None]
+    for predictions, valid in zip(given, chosen_on, strict=True):
+        thresholds = _thresholds(run, valid, per_class_thresholds)
+        if valid is None and any(task.kind is TaskKind.MULTI_LABEL for task in run.tasks):
+            note = "The training corpus has no valid split: the last epoch and the threshold 0.5 are used."
+            notes = [*notes, note] if note not in notes else notes
+        scorer = Scorer(rules.intensity, thresholds)
+        rows.append(scorer(run.tasks, predictions.probabilities, predictions.targets))
+        used.append(thresholds)
+    return Evaluation(
+        protocol=rules,
+        run=run.folder.name,
+        model=run.config.model,
+        corpus=corpus.name,
+        split=split,
+        n=len(corpus.rows(split)),
+        seeds=run.seeds,
+        values={name: [row[name] for row in rows] for name in rows[0]},
+        majority=majority,
+        thresholds=used,
+        notes=tuple(notes),
+    )
+
+
+def average(predictions: list[Predictions]) -> Predictions:
+    """Return the mean of several models' probabilities for the same utterances."""
+    first = predictions[0]
+    mean = {
+        task: np.mean([p.probabilities[task] for p in predictions], axis=0).astype(np.float32)
+        for task in first.probabilities
+    }
+    return Predictions(first.rows, mean, first.targets)
+
+
+def _thresholds(run: Run, valid: Predictions | None, per_class: bool) -> dict[str, Thresholds]:
+    if valid is None:
+        return {}
+    return {
+        task.name: choose_thresholds(
+            task, valid.probabilities[task.name], valid.targets[task.name], per_class=per_class
+        )
+        for task in run.tasks
+        if task.kind is TaskKind.MULTI_LABEL
+    }
+
+
+def _oracle(run: Run, seed: int, corpus: Corpus, split: str, rules: Protocol, per_class: bool) -> dict[str, float]:
+    """Return for each metric its best value over the kept epochs and the grid of thresholds."""
+    epochs = run.epochs(seed)
+    if not epochs:
+        raise AffectusError(
+            f"The protocol {rules.name!r} needs the weights of every epoch, which this run did not keep",
+            where=run.folder,
+            remedy="Train again with --set keep_epochs=true",
+        )
+    best: dict[str, float] = {}
+    for epoch in epochs:
+        predictions = run.predict(run.model(seed, epoch=epoch), corpus, split)
+        candidates = [{task.name: Thresholds.plain(task.outputs) for task in run.tasks}]
+        if any(task.kind is TaskKind.MULTI_LABEL for task in run.tasks):
+            candidates = [
+                {task.name: Thresholds((cut,) * task.outputs, (cut,) * task.outputs) for task in run.tasks}
+                for cut in AKHTAR_GRID
+            ]
+            if per_class:
+                candidates.append(_thresholds(run, predictions, per_class=True))
+        for thresholds in candidates:
+            scorer = Scorer(rules.intensity, thresholds)
+            scores = scorer(run.tasks, predictions.probabilities, predictions.targets)
+            _keep_best(best, scores, scorer)
+    return best
+
+
+def _keep_best(best: dict[str, float], scores: Mapping[str, float], scorer: Scorer) -> None:
+    for name, value in scores.items():
+        old = best.get(name)
+        if old is None or np.isnan(old) or (value > old if scorer.higher_is_better(name) else value < old):
+            best[name] = value

@@ -1,0 +1,163 @@
+"""Opening a run folder: its configuration and its trained models."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy.typing as npt
+from pydantic import ValidationError
+from safetensors import SafetensorError
+from safetensors.numpy import load_file as load_arrays
+
+from affectus.batches import Scaler
+from affectus.corpus import Corpus
+from affectus.errors import AffectusError
+from affectus.files import read_json
+from affectus.labels import LabelKind
+from affectus.models.base import MODELS, AnyModel
+from affectus.models.storage import load_weights
+from affectus.objectives import Task
+from affectus.training.config import RunConfig
+from affectus.training.inference import Predictions, predict_batches
+from affectus.training.run import RunFile, build_model, make_loader, task_from_json
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder that was trained, or is being trained.
+
+    Attributes:
+        folder: where it lies.
+        file: its ``run.json``.
+    """
+
+    folder: Path
+    file: RunFile
+
+    @property
+    def config(self) -> RunConfig:
+        """What was trained."""
+        return self.file.config
+
+    @cached_property
+    def tasks(self) -> tuple[Task, ...]:
+        """The tasks, as resolved from the training corpus."""
+        return tuple(task_from_json(task) for task in self.file.tasks)
+
+    @cached_property
+    def seeds(self) -> tuple[int, ...]:
+        """The seeds whose training has ended.
+
+        Raises:
+            AffectusError: there is none yet.
+        """
+        done = [seed for seed in self.config.seeds if (self.folder / f"seed-{seed}" / "result.json").is_file()]
+        if not done:
+            raise AffectusError(
+                "No seed of the run is trained to its end",
+                where=self.folder,
+                remedy="Run the same `affectus train` again; it goes on where it stopped",
+            )
+        return tuple(done)
+
+    @cached_property
+    def scaler(self) -> Scaler:
+        """The feature scaling fitted on the training corpus."""
+        return Scaler.from_arrays(_arrays(self.folder / "scaling.safetensors"))
+
+    def seed_folder(self, seed: int) -> Path:
+        """Return the folder of a seed."""
+        return self.folder / f"seed-{seed}"
+
+    def model(self, seed: int, *, epoch: Path | None = None) -> AnyModel:
+        """Return a seed's selected model, or that of a kept epoch (one of :meth:`epochs`)."""
+        model = build_model(self.file)
+        load_weights(model, epoch or self.seed_folder(seed) / "model.safetensors")
+        return model
+
+    def majority(self) -> AnyModel:
+        """Return the majority baseline, fitted on the training corpus."""
+        model = MODELS["majority"].create(self.file.inputs, self.tasks)
+        load_weights(model, self.folder / "majority.safetensors")
+        return model
+
+    def epochs(self, seed: int) -> list[Path]:
+        """Return the weights of every epoch of a seed, if they were kept."""
+        return sorted((self.seed_folder(seed) / "epochs").glob("*.safetensors"))
+
+    def valid_predictions(self, seed: int) -> Predictions | None:
+        """Return what the seed's model said of the training corpus's valid split; None if there was none."""
+        path = self.seed_folder(seed) / "valid.safetensors"
+        return Predictions.from_arrays(_arrays(path)) if path.is_file() else None
+
+    def predict(self, model: AnyModel, corpus: Corpus, split: str | None, *, attention: bool = False) -> Predictions:
+        """Run one of the run's models over a corpus.
+
+        Raises:
+            AffectusError: the corpus lacks a modality, or has other widths, columns or classes than in training.
+        """
+        self.check_corpus(corpus)
+        loader = make_loader(self.config, corpus, split, self.scaler)
+        return predict_batches(model, self.tasks, loader, attention=attention)
+
+    def check_corpus(self, corpus: Corpus) -> None:
+        """Check that a corpus has what the run's models read.
+
+        Raises:
+            AffectusError: names what does not fit.
+        """
+        for name, dim in self.file.inputs.items():
+            if name not in corpus.modalities:
+                raise AffectusError(
+                    f"The corpus {corpus.name!r} lacks the modality {name!r}, on which the run was trained",
+                    got=", ".join(corpus.modalities) or "no features",
+                    expected=", ".join(self.file.inputs),
+                    remedy="Train with --modalities that both corpora have",
+                )
+            if corpus.dims[name] != dim:
+                raise AffectusError(
+                    f"The modality {name!r} of the corpus {corpus.name!r} has another width than in training",
+                    got=corpus.dims[name],
+                    expected=str(dim),
+                    remedy="Extract its features as for the training corpus",
+                )
+        for task in self.tasks:
+            scheme = corpus.schemes.get(task.scheme)
+            if scheme and scheme.kind is LabelKind.ONE_OF_K and scheme.classes != task.values:
+                raise AffectusError(
+                    f"The corpus {corpus.name!r} has other classes of {scheme.name!r} than in training",
+                    got=", ".join(scheme.classes),
+                    expected=", ".join(task.values),
+                )
+
+
+def load_run(folder: str | Path) -> Run:
+    """Open a run folder.
+
+    Raises:
+        AffectusError: it is no run folder, or its ``run.json`` is damaged.
+    """
+    folder = Path(folder)
+    path = folder / "run.json"
+    if not path.is_file():
+        raise AffectusError(
+            "The folder holds no run (no run.json)" if folder.is_dir() else "There is no run folder",
+            where=folder,
+            remedy="Make one with: affectus train MODEL CORPUS --out RUN",
+        )
+    try:
+        return Run(folder, RunFile.model_validate(read_json(path)))
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(map(str, first["loc"]))
+        raise AffectusError("run.json is not valid", where=f"{path}, key {key!r}", got=first["msg"]) from None
+
+
+def _arrays(path: Path) -> dict[str, npt.NDArray[Any]]:
+    try:
+        return dict(load_arrays(path))
+    except FileNotFoundError:
+        raise AffectusError("There is no file", where=path, remedy="Train the run again") from None
+    except SafetensorError as error:
+        raise AffectusError("Not a whole safetensors file", where=path, got=error) from None
