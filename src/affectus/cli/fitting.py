@@ -108,8 +108,9 @@ def train(
     from affectus.vocabulary import View, canonical_modality
 
     file = read_config_file(config) if config else {}
-    if corpus is None and model is not None and "model" in file:
-        model, corpus = None, Path(model)
+    if model is not None and corpus is None and "model" in file:
+        # the file names the model, so the one argument is the corpus
+        model, corpus = str(file["model"]), Path(model)
     model = model or file.get("model")
     wanted = _names(tasks) or file.get("tasks")
     for what, value, how in (

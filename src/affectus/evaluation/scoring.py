@@ -58,6 +58,8 @@ def choose_thresholds(
         grid: what to choose from.
     """
     values = task.outputs
+    if not any(len(set(column[~np.isnan(column)].tolist())) > 1 for column in targets.T):
+        return Thresholds.plain(values)  # nothing to choose by
     chosen: dict[str, tuple[float, ...]] = {}
     kinds: tuple[metrics.ThresholdMetric, ...] = ("weighted_f1", "weighted_accuracy")
     for kind in kinds:
