@@ -25,6 +25,7 @@ def train(
     options: Mapping[str, Any] | None = None,
     training: Mapping[str, Any] | None = None,
     jobs: int = 1,
+    threads: int = 1,
     device: str = "auto",
     report: Reporter | None = None,
 ) -> Run:
@@ -42,6 +43,7 @@ def train(
         options: of the model.
         training: settings, see :class:`affectus.training.TrainingSettings`.
         jobs: seeds trained at once, in processes; needs a corpus folder.
+        threads: of torch, for each process.
         device: ``auto``, ``cpu`` or ``cuda``.
         report: told of each epoch.
 
@@ -69,6 +71,7 @@ def train(
         scorer=Scorer(),
         report=report,
         jobs=jobs,
+        threads=threads,
         corpus_folder=folder,
         device=device,
     )

@@ -89,6 +89,7 @@ def train(
         typer.Option("--set", metavar="KEY=VALUE", help="An option of the model or a training setting; repeatable."),
     ] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Seeds trained side by side, each in its own process.")] = 1,
+    threads: Annotated[int, typer.Option(min=1, help="Threads of each process.")] = 1,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no line per epoch.")] = False,
 ) -> None:
@@ -146,6 +147,7 @@ def train(
             options={**file.get("options", {}), **options},
             training={**file.get("training", {}), **training},
             jobs=jobs,
+            threads=threads,
             device=device,
             report=progress,
         )

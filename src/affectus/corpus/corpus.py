@@ -114,7 +114,7 @@ class Corpus:
         if len(found) == 0:
             present = sorted(set(self.splits.tolist()))
             raise AffectusError(
-                f"The corpus {self.name!r} has no utterance in the split {split!r}",
+                f"The corpus {self.name!r} has no utterance in the split {str(split)!r}",
                 expected="one of: " + ", ".join(present) if present else "an utterance at all; the corpus is empty",
                 remedy=suggest(split, present) or "Import it with --rename-splits, --splits or --valid-fraction",
             )

@@ -10,7 +10,6 @@ from typing import Any
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 
-from affectus.errors import AffectusError, unknown_name
 from affectus.models.storage import save_weights
 from affectus.training.module import FitModule
 
@@ -70,19 +69,10 @@ class EpochEnd(Callback):
         """Judge the epoch."""
         assert isinstance(pl_module, FitModule)
         epoch, stage = trainer.current_epoch, pl_module.current_stage.name
-        figures = {name: round(value, 6) for name, value in pl_module.epoch_row.items()}
-        pl_module.epoch_row = {}
-        if not math.isfinite(figures["train.loss"]):
-            raise AffectusError(
-                "The loss is no longer a number",
-                where=f"stage {stage!r}, epoch {epoch}",
-                remedy="Lower the learning rate, or set clip=1.0; `affectus corpus check` shows odd features",
-            )
+        # asked here, since the Trainer calls a module's own hook only after those of the callbacks
+        figures = {name: round(value, 6) for name, value in pl_module.finish_epoch().items()}
         improved = self.select is None
         if self.select is not None:
-            if self.select not in figures:
-                known = [name.removeprefix("valid.") for name in figures if name.startswith("valid.")]
-                raise unknown_name("quantity to select by", self.select.removeprefix("valid."), known)
             value = figures[self.select]
             improved = self.best is None or (value > self.best if self.higher else value < self.best)
             # a metric that is undefined (NaN) never counts as better

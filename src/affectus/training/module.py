@@ -1,5 +1,6 @@
 """A model, its losses and its optimiser, as Lightning's Trainer wants them."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
@@ -10,6 +11,7 @@ from lightning.pytorch import LightningModule
 from torch import Tensor
 
 from affectus.batches import Batch
+from affectus.errors import AffectusError
 from affectus.models import Model, Stage
 from affectus.objectives import Task, TaskKind
 from affectus.training.config import Optimizer, TrainingSettings
@@ -154,7 +156,7 @@ class FitModule(LightningModule):
 
     def on_validation_epoch_start(self) -> None:
         """Keep the training losses; start collecting."""
-        self.epoch_row = self._means("train")
+        self.epoch_row = self._train_means()
         self._collector = Collector(self.model.tasks)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
@@ -171,8 +173,19 @@ class FitModule(LightningModule):
             scores = self.scorer(self.model.tasks, probabilities, targets)
             self.epoch_row |= {f"valid.{name}": value for name, value in scores.items()}
 
-    def on_train_epoch_end(self) -> None:
-        """Let the model do what it does between epochs."""
-        if not self.epoch_row:
-            self.epoch_row = self._means("train")
+    def finish_epoch(self) -> dict[str, float]:
+        """Return the figures of the epoch, after the model did what it does between epochs."""
+        figures = self.epoch_row or self._train_means()
+        self.epoch_row = {}
         self.model.on_epoch_end(self.current_epoch)
+        return figures
+
+    def _train_means(self) -> dict[str, float]:
+        means = self._means("train")
+        if not math.isfinite(means["train.loss"]):
+            raise AffectusError(
+                "The loss is no longer a number",
+                where=f"stage {self.current_stage.name!r}, epoch {self.current_epoch}",
+                remedy="Lower the learning rate, or set clip=1.0; `affectus corpus check` shows odd features",
+            )
+        return means

@@ -10,7 +10,6 @@ import importlib.metadata
 import json
 import logging
 import multiprocessing
-import os
 import platform
 import shutil
 import time
@@ -30,7 +29,7 @@ from safetensors.numpy import save_file as save_arrays
 import affectus
 from affectus.batches import Loader, Scaler, choose_modalities, fit_scaler
 from affectus.corpus import Corpus, load_corpus
-from affectus.errors import AffectusError
+from affectus.errors import AffectusError, unknown_name
 from affectus.files import atomic_path, lock_folder, read_json, write_json, write_text
 from affectus.models import MODELS, Estimator, Model
 from affectus.models.base import AnyModel
@@ -151,7 +150,7 @@ def train_run(
     report: Reporter | None = None,
     jobs: int = 1,
     corpus_folder: str | Path | None = None,
-    threads: int | None = None,
+    threads: int = 1,
     device: str = "auto",
 ) -> Path:
     """Train every seed that is not yet trained in ``out`` and return the run folder.
@@ -165,7 +164,8 @@ def train_run(
         report: told of each epoch.
         jobs: train so many seeds at once, each in a process of its own; needs ``corpus_folder``.
         corpus_folder: where processes find the corpus.
-        threads: for each process; None shares the cores among the jobs.
+        threads: of torch, for each process. The models' products are small: on two busy cores, two threads were many
+            times slower than one, waiting for each other.
         device: ``auto``, ``cpu`` or ``cuda``.
 
     Raises:
@@ -176,6 +176,7 @@ def train_run(
     tasks = choose_tasks(config.tasks, corpus.schemes)
     if config.training.balanced or config.training.real_loss:
         tasks = _with_losses(tasks, corpus, config.training)
+    _check_select(config.training.select, tasks, corpus, scorer)
     scaler = fit_scaler(corpus, config.view, config.modalities, config.training.scale)
     file = RunFile(
         affectus=affectus.__version__,
@@ -191,16 +192,26 @@ def train_run(
             save_arrays(scaler.arrays(), temporary)
         fit_majority(corpus, config, tasks, scaler, out / "majority.safetensors")
         pending = [seed for seed in config.seeds if not (out / f"seed-{seed}" / "result.json").is_file()]
-        cores = os.cpu_count() or 1
         jobs = min(jobs, len(pending)) or 1
-        share = threads or max(1, cores // jobs)
         if jobs == 1 or corpus_folder is None:
-            with _threads(share):
+            with _threads(threads):
                 for seed in pending:
                     _fit_seed(config, corpus, tasks, scaler, seed, out / f"seed-{seed}", scorer, report, device)
         else:
-            _fit_in_processes(file, corpus_folder, pending, out, scorer, report, jobs, share, device)
+            _fit_in_processes(file, corpus_folder, pending, out, scorer, report, jobs, threads, device)
     return out
+
+
+def _check_select(select: str, tasks: Sequence[Task], corpus: Corpus, scorer: EpochScorer | None) -> None:
+    """Check the name of the quantity to select by before anything is written, by scoring a constant prediction."""
+    if select == "loss" or not (corpus.splits == Split.VALID).any():
+        return
+    labels = {name: torch.from_numpy(corpus.label(name)[corpus.rows(Split.VALID)]) for name in corpus.schemes}
+    targets = {task.name: task.target(labels).numpy() for task in tasks}
+    constant = {task.name: np.zeros((len(targets[task.name]), task.outputs), np.float32) for task in tasks}
+    known = ["loss", *(scorer(tasks, constant, targets) if scorer else ())]
+    if select not in known:
+        raise unknown_name("quantity to select by", select, known)
 
 
 def _fit_in_processes(

@@ -1,0 +1,127 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from affectus.cli.main import main
+from affectus.corpus import Corpus, save_corpus
+
+SMALL = ["--set", "hidden=8", "--set", "dense=6", "--set", "learning_rate=1e-2"]
+
+
+@pytest.fixture
+def folder(corpus: Corpus, tmp_path: Path) -> Path:
+    save_corpus(corpus, tmp_path / "corpus")
+    return tmp_path / "corpus"
+
+
+def test_three_commands(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = str(tmp_path / "run")
+    train = ["train", "mtmm_es", str(folder), "--tasks", "polarity,emotions,intensity", "--seeds", "2", "--out", run]
+    assert main([*train, "--set", "epochs=3", *SMALL]) == 0
+    assert "epoch   3" in capsys.readouterr().err
+    figures = tmp_path / "figures.json"
+    assert main(["evaluate", run, str(folder), "--split", "test", "--json", str(figures)]) == 0
+    assert "majority" in capsys.readouterr().out
+    found = json.loads(figures.read_text())
+    assert found["protocol"] == "akhtar2019"
+    assert found["n"] == sum(1 for split in pl.read_parquet(folder / "utterances.parquet")["split"] if split == "test")
+    for name in ("polarity.accuracy", "intensity.mae", "emotions.weighted_accuracy", "emotions7.weighted_f1"):
+        assert len(found["metrics"][name]["values"]) == 2
+    assert found["metrics"]["emotions.anger.weighted_f1"]["mean"] is not None
+    table = tmp_path / "predictions.parquet"
+    assert main(["predict", run, str(folder), "--out", str(table), "--attention"]) == 0
+    predictions = pl.read_parquet(table)
+    assert len(predictions) == len(pl.read_parquet(folder / "utterances.parquet"))
+    assert predictions["attention.text.audio"].list.len().min() >= 2
+    assert (
+        (predictions["polarity.negative.probability"] + predictions["polarity.positive.probability"]) - 1
+    ).abs().max() < 1e-5
+
+
+def test_a_config_file_does_the_same(folder: Path, tmp_path: Path) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_text(
+        "model: mtmm_es\ntasks: [polarity]\noptions: {hidden: 8, dense: 6}\n"
+        "training: {epochs: 2, learning_rate: 0.01}\nseeds: 2\n"
+    )
+    assert main(["train", str(folder), "--config", str(config), "--out", str(tmp_path / "a"), "-q"]) == 0
+    train = ["train", "mtmm_es", str(folder), "--tasks", "polarity", "--seeds", "2", "--set", "epochs=2", *SMALL, "-q"]
+    assert main([*train, "--out", str(tmp_path / "b")]) == 0
+    first, second = (json.loads((tmp_path / name / "run.json").read_text()) for name in "ab")
+    assert first == second
+
+
+def test_kill_9_and_again(folder: Path, tmp_path: Path) -> None:
+    arguments = ["train", "mtmm_es", str(folder), "--tasks", "polarity", *SMALL, "--set", "epochs=60"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    code = (
+        "import affectus.training.callbacks as c; c.CHECKPOINT_SECONDS = 0.0;"
+        "import sys; from affectus.cli.main import main; sys.exit(main(sys.argv[1:]))"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, *arguments, "--out", str(tmp_path / "killed")],
+        env=environment,
+        stderr=subprocess.DEVNULL,
+    )
+    checkpoint = tmp_path / "killed" / "seed-0" / "resume.ckpt"
+    deadline = time.monotonic() + 60
+    while not checkpoint.is_file() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert main([*arguments, "--out", str(tmp_path / "killed"), "-q"]) == 0
+    assert main([*arguments, "--out", str(tmp_path / "whole"), "-q"]) == 0
+    killed, whole = ((tmp_path / name / "seed-0" / "model.safetensors").read_bytes() for name in ("killed", "whole"))
+    assert killed == whole
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["train", "mtmm", "CORPUS", "--tasks", "polarity", "--out", "RUN"], "Did you mean 'mtmm_es'"),
+        (["train", "mtmm_es", "CORPUS", "--out", "RUN"], "No --tasks is given"),
+        (["train", "mtmm_es", "CORPUS", "--tasks", "polarity"], "No --out is given"),
+        (["train", "mtmm_es", "nowhere", "--tasks", "polarity", "--out", "RUN"], "There is no corpus folder"),
+        (["train", "mtmm_es", "CORPUS", "--tasks", "polarity", "--out", "RUN", "--set", "hidden"], "not of the form"),
+        (["train", "mtmm_es", "CORPUS", "--tasks", "polarity", "--out", "RUN", "--set", "x=1"], "Unknown setting 'x'"),
+        (["train", "mtmm_es", "CORPUS", "--tasks", "polarity", "--out", "RUN", "--seeds", "x"], "seeds are not right"),
+        (["train", "mtmm_es", "CORPUS", "--tasks", "polarity", "--out", "RUN", "--device", "tpu"], "Unknown device"),
+        (["train", "mtmm_es", "CORPUS", "--config", "no.yaml", "--out", "RUN"], "There is no configuration file"),
+        (["evaluate", "RUN", "CORPUS"], "There is no run folder"),
+        (["predict", "RUN", "CORPUS", "--out", "x.parquet"], "There is no run folder"),
+        (["models", "mtmm"], "Did you mean 'mtmm_es'"),
+    ],
+)
+def test_bad_input_exits_with_2(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], sentence: str
+) -> None:
+    places = {"CORPUS": str(folder), "RUN": str(tmp_path / "run"), "nowhere": str(tmp_path / "nowhere")}
+    assert main([places.get(argument, argument) for argument in arguments]) == 2
+    said = capsys.readouterr().err
+    assert sentence in " ".join(said.split())
+    assert "Traceback" not in said
+    assert said.count("error:") == 1
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_full_disk_is_one_sentence(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import affectus.models.storage as storage
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(storage, "save_file", full)
+    run = tmp_path / "run"
+    assert main(["train", "mtmm_es", str(folder), "--tasks", "polarity", "--out", str(run), *SMALL, "-q"]) == 2
+    assert "No space left while writing" in " ".join(capsys.readouterr().err.split())
+    assert not list(run.rglob("*.part"))
+    assert not list(run.rglob("model.safetensors"))

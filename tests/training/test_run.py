@@ -1,0 +1,244 @@
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import load_file
+
+import affectus.training.callbacks as callbacks
+from affectus.api import train
+from affectus.corpus import Corpus, save_corpus
+from affectus.errors import AffectusError
+from affectus.files import lock_folder
+from affectus.training import Run, SeedEvent, load_run
+
+SMALL = {"hidden": 8, "dense": 6}
+
+
+def _train(corpus: Corpus | Path, out: Path, **changes: object) -> Run:
+    arguments = {
+        "tasks": ["polarity", "emotions"],
+        "options": SMALL,
+        "training": {"epochs": 5, "learning_rate": 0.01},
+        **changes,
+    }
+    return train("mtmm_es", corpus, out=out, **arguments)  # type: ignore[arg-type]
+
+
+def _weights(run: Run, seed: int = 0) -> dict[str, np.ndarray]:
+    return load_file(run.seed_folder(seed) / "model.safetensors")
+
+
+def _history(run: Run, seed: int = 0) -> list[dict[str, object]]:
+    lines = (run.seed_folder(seed) / "history.jsonl").read_text().splitlines()
+    return [{k: v for k, v in json.loads(line).items() if k != "seconds"} for line in lines]
+
+
+def test_a_run_learns_and_says_what_it_did(corpus: Corpus, tmp_path: Path) -> None:
+    events: list[SeedEvent] = []
+    run = _train(corpus, tmp_path / "run", training={"epochs": 30, "learning_rate": 0.01}, report=events.append)
+    result = json.loads((run.seed_folder(0) / "result.json").read_text())
+    assert [event.epoch for event in events] == list(range(30))
+    assert events[-1].figures["train.loss"] < 0.6 * events[0].figures["train.loss"]
+    assert result["valid"]["polarity.accuracy"] > 0.8
+    losses = [row["valid.loss"] for row in _history(run)]
+    assert result["best_epoch"] == int(np.argmin(losses))
+    written = json.loads((run.folder / "run.json").read_text())
+    assert written["config"]["options"]["hidden"] == 8
+    assert written["config"]["training"]["batch_size"] == 16  # published with the model
+    assert set(written["versions"]) >= {"python", "torch", "numpy"}
+    leftovers = {path.name for path in run.seed_folder(0).iterdir()}
+    assert leftovers == {"model.safetensors", "history.jsonl", "valid.safetensors", "result.json"}
+
+
+def test_the_selected_epoch_is_what_predicts(corpus: Corpus, tmp_path: Path) -> None:
+    run = _train(corpus, tmp_path / "run", training={"epochs": 12, "learning_rate": 0.05, "keep_epochs": True})
+    best = json.loads((run.seed_folder(0) / "result.json").read_text())["best_epoch"]
+    kept = run.epochs(0)
+    assert len(kept) == 12
+    chosen, selected = load_file(kept[best]), _weights(run)
+    assert all(np.array_equal(chosen[name], selected[name]) for name in selected)
+
+
+def test_same_seed_same_result_other_seed_another(corpus: Corpus, tmp_path: Path) -> None:
+    first = _train(corpus, tmp_path / "a", seeds=[0, 1])
+    second = _train(corpus, tmp_path / "b", seeds=[0])
+    assert all(np.array_equal(_weights(first)[name], _weights(second)[name]) for name in _weights(first))
+    assert _history(first, 0) != _history(first, 1)
+
+
+@pytest.mark.parametrize("stop_at", [0, 2, 4])
+def test_a_stopped_run_goes_on_as_if_it_had_not_been_stopped(
+    corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop_at: int
+) -> None:
+    monkeypatch.setattr(callbacks, "CHECKPOINT_SECONDS", 0.0)
+    undisturbed = _train(corpus, tmp_path / "whole")
+
+    class StoppedError(Exception):
+        pass
+
+    def stop(event: SeedEvent) -> None:
+        if event.epoch == stop_at:
+            raise StoppedError
+
+    with pytest.raises(StoppedError):
+        _train(corpus, tmp_path / "stopped", report=stop)
+    seen: list[int] = []
+    resumed = _train(corpus, tmp_path / "stopped", report=lambda event: seen.append(event.epoch))
+    assert seen == list(range(stop_at, 5))
+    assert _history(resumed) == _history(undisturbed)
+    assert all(np.array_equal(_weights(resumed)[n], w) for n, w in _weights(undisturbed).items())
+
+
+def test_stages_resume_too(corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(callbacks, "CHECKPOINT_SECONDS", 0.0)
+    arguments = {"tasks": ["polarity"], "training": {"epochs": 2, "patience": None}}
+    whole = train("bc_lstm", corpus, out=tmp_path / "whole", **arguments)  # type: ignore[arg-type]
+    assert list(dict.fromkeys(row["stage"] for row in _history(whole))) == ["unimodal.text", "unimodal.audio", "fusion"]
+
+    def stop(event: SeedEvent) -> None:
+        if event.stage == "fusion" and event.epoch == 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(BaseException):  # noqa: B017, PT011 - Lightning may turn an interruption into SystemExit
+        train("bc_lstm", corpus, out=tmp_path / "stopped", report=stop, **arguments)  # type: ignore[arg-type]
+    seen: list[str] = []
+    resumed = train(
+        "bc_lstm",
+        corpus,
+        out=tmp_path / "stopped",
+        report=lambda event: seen.append(event.stage),
+        **arguments,  # type: ignore[arg-type]
+    )
+    assert set(seen) == {"fusion"}
+    assert _history(resumed) == _history(whole)
+    assert all(np.array_equal(_weights(resumed)[n], w) for n, w in _weights(whole).items())
+
+
+def test_a_finished_run_is_not_trained_again_and_seeds_can_be_added(corpus: Corpus, tmp_path: Path) -> None:
+    _train(corpus, tmp_path / "run", seeds=1)
+    seen: list[int] = []
+    run = _train(corpus, tmp_path / "run", seeds=2, report=lambda event: seen.append(event.seed))
+    assert set(seen) == {1}
+    assert run.seeds == (0, 1)
+
+
+def test_jobs_give_the_same_models(corpus: Corpus, tmp_path: Path) -> None:
+    save_corpus(corpus, tmp_path / "corpus")
+    alone = _train(tmp_path / "corpus", tmp_path / "alone", seeds=2)
+    together = _train(tmp_path / "corpus", tmp_path / "together", seeds=2, jobs=2)
+    for seed in (0, 1):
+        expected = _weights(alone, seed)
+        # a different number of threads may add in another order
+        assert all(np.allclose(_weights(together, seed)[n], w, atol=1e-5) for n, w in expected.items())
+
+
+def test_patience_stops(corpus: Corpus, tmp_path: Path) -> None:
+    run = _train(corpus, tmp_path / "run", training={"epochs": 200, "learning_rate": 0.1, "patience": 3})
+    history, best = _history(run), json.loads((run.seed_folder(0) / "result.json").read_text())["best_epoch"]
+    assert len(history) == best + 1 + 3
+
+
+def test_without_valid_the_last_epoch_counts(make_corpus: Callable[..., Corpus], tmp_path: Path) -> None:
+    run = _train(make_corpus(splits=("train", "test")), tmp_path / "run")
+    assert json.loads((run.seed_folder(0) / "result.json").read_text())["best_epoch"] == 4
+    assert run.valid_predictions(0) is None
+
+
+def test_balanced_and_real_loss_reach_the_tasks(corpus: Corpus, tmp_path: Path) -> None:
+    settings = {"epochs": 1, "balanced": True, "real_loss": "l1"}
+    run = _train(corpus, tmp_path / "run", tasks=["emotions", "intensity"], training=settings)
+    emotions, intensity = run.tasks
+    rows = corpus.rows("train")
+    present = np.nanmean(corpus.label("emotions")[rows, 0] > 0)
+    assert emotions.positive_weights[0] == pytest.approx((1 - present) / present, rel=1e-5)
+    assert intensity.loss == "l1"
+
+
+def test_another_run_in_the_folder_is_refused(corpus: Corpus, tmp_path: Path) -> None:
+    _train(corpus, tmp_path / "run")
+    with pytest.raises(AffectusError, match=r"holds another run, which differs in 'options'.*Choose another --out"):
+        _train(corpus, tmp_path / "run", options={"hidden": 4, "dense": 6})
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "thesis.txt").write_text("mine")
+    with pytest.raises(AffectusError, match="something else than a run"):
+        _train(corpus, tmp_path / "other")
+
+
+def test_two_processes_do_not_share_a_folder(corpus: Corpus, tmp_path: Path) -> None:
+    with lock_folder(tmp_path / "run"), pytest.raises(AffectusError, match="Another affectus is writing"):
+        _train(corpus, tmp_path / "run")
+
+
+def test_divergence_is_one_sentence(corpus: Corpus, tmp_path: Path) -> None:
+    with pytest.raises(AffectusError, match=r"(no longer a number|diverged).*ower (the )?learning rate"):
+        _train(corpus, tmp_path / "run", tasks=["intensity"], training={"epochs": 50, "learning_rate": 1e30})
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"tasks": ["polarty"]}, "Unknown task 'polarty'.*Did you mean 'polarity'"),
+        ({"tasks": ["polarity", "polarity"]}, "given twice"),
+        ({"tasks": ["polarity:-1"]}, "must be a positive number"),
+        ({"options": {"hiden": 3}}, "Unknown option 'hiden'.*Did you mean 'hidden'"),
+        ({"options": {"hidden": "many"}}, "wrong type.*expected int"),
+        ({"options": {"dropout": 1.5}}, "out of range.*1.5"),
+        ({"options": {"attention": "maskd"}}, "Did you mean 'masked'"),
+        ({"training": {"epoch": 3}}, "Unknown training setting 'epoch'.*Did you mean 'epochs'"),
+        ({"training": {"epochs": 0}}, "'epochs' has a wrong value.*got 0"),
+        ({"training": {"optimizer": "adom"}}, "'optimizer' has a wrong value.*'adam'"),
+        ({"training": {"select": "polarity.acuracy", "epochs": 1}}, "Did you mean 'polarity.accuracy'"),
+        ({"modalities": ["video"]}, "Unknown modality 'video'"),
+        ({"preset": "as_relesed"}, "Did you mean 'as_released'"),
+        ({"seeds": 0}, "seeds are not right"),
+        ({"view": "aligned"}, "Unknown view 'aligned'"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_leaves_nothing(
+    corpus: Corpus, tmp_path: Path, changes: dict[str, object], sentence: str
+) -> None:
+    with pytest.raises(AffectusError, match=sentence):
+        _train(corpus, tmp_path / "run", **changes)
+    assert not (tmp_path / "run" / "seed-0" / "model.safetensors").exists()
+
+
+def test_a_corpus_without_train_is_one_sentence(make_corpus: Callable[..., Corpus], tmp_path: Path) -> None:
+    with pytest.raises(AffectusError, match=r"no utterance in the split 'train'.*expected one of: test"):
+        _train(make_corpus(splits=("test",)), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_corpus_that_does_not_fit_is_one_sentence(corpus: Corpus, tmp_path: Path) -> None:
+    run = _train(corpus, tmp_path / "run", training={"epochs": 1})
+    text_only = Corpus(corpus.table, {"text": corpus.features["text"]}, corpus.card.model_copy(deep=True))
+    with pytest.raises(AffectusError, match="lacks the modality 'audio'"):
+        run.predict(run.model(0), text_only, "test")
+
+
+def test_damaged_run_files_are_one_sentence(corpus: Corpus, tmp_path: Path) -> None:
+    run = _train(corpus, tmp_path / "run", training={"epochs": 1})
+    weights = run.seed_folder(0) / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:100])
+    with pytest.raises(AffectusError, match="Not a whole safetensors file"):
+        run.model(0)
+    (run.folder / "run.json").write_text("{}")
+    with pytest.raises(AffectusError, match=r"run.json is not valid"):
+        load_run(run.folder)
+    shutil.rmtree(run.folder)
+    with pytest.raises(AffectusError, match=r"There is no run folder.*affectus train"):
+        load_run(run.folder)
+
+
+def test_checkpoints_hold_nothing_that_runs(corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(callbacks, "CHECKPOINT_SECONDS", 0.0)
+
+    def look(event: SeedEvent) -> None:
+        checkpoint = tmp_path / "run" / "seed-0" / "resume.ckpt"
+        if event.epoch == 3:
+            assert torch.load(checkpoint, weights_only=True)["epoch"] == 2
+
+    _train(corpus, tmp_path / "run", report=look)
