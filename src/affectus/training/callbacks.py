@@ -1,6 +1,5 @@
 """What happens between epochs: the best weights are kept, the history is written, the run can be resumed."""
 
-import json
 import math
 import time
 from collections.abc import Callable
@@ -93,8 +92,3 @@ class EpochEnd(Callback):
         if time.monotonic() - self._saved >= CHECKPOINT_SECONDS:
             trainer.save_checkpoint(self.folder / "resume.ckpt")
             self._saved = time.monotonic()
-
-
-def history_text(history: list[dict[str, Any]]) -> str:
-    """Return the history as JSON lines, one per epoch."""
-    return "".join(json.dumps(row, allow_nan=True) + "\n" for row in history)

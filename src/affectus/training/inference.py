@@ -2,18 +2,70 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from affectus.batches import Batch
 from affectus.models import Model
 from affectus.models.base import AnyModel
-from affectus.objectives import Task
-from affectus.training.module import Collector
+from affectus.objectives import Task, TaskKind
 
 FloatArray = npt.NDArray[np.float32]
+Arrays = Mapping[str, FloatArray]
+
+
+class EpochScorer(Protocol):
+    """Scores the predictions of an epoch; given to the training from outside, so that it need not know metrics."""
+
+    def __call__(self, tasks: Sequence[Task], probabilities: Arrays, targets: Arrays) -> dict[str, float]:
+        """Return metrics by name.
+
+        Args:
+            tasks: what was predicted.
+            probabilities: per task (n, outputs), numbers themselves for real tasks.
+            targets: per task (n, values), NaN where missing.
+        """
+        ...
+
+    def higher_is_better(self, name: str) -> bool:
+        """True if a larger value of the metric is better."""
+        ...
+
+
+class Collector:
+    """Gathers what is predicted for real utterances, and their targets, over the batches of a split."""
+
+    def __init__(self, tasks: Sequence[Task]) -> None:
+        self.tasks = tasks
+        self._rows: list[Tensor] = []
+        self._predictions: dict[str, list[Tensor]] = {task.name: [] for task in tasks}
+        self._targets: dict[str, list[Tensor]] = {task.name: [] for task in tasks}
+
+    def add(self, batch: Batch, predictions: Mapping[str, Tensor]) -> None:
+        """Add one batch's outputs."""
+        self._rows.append(batch.rows[batch.mask])
+        for task in self.tasks:
+            self._predictions[task.name].append(task.probabilities(predictions[task.name].detach().float())[batch.mask])
+            self._targets[task.name].append(_target(task, batch)[batch.mask])
+
+    def result(self) -> tuple[npt.NDArray[np.int64], dict[str, Any], dict[str, Any]]:
+        """Return rows (n,) in rising order, and per task probabilities (n, outputs) and targets (n, values)."""
+        rows = torch.cat(self._rows)
+        order = rows.argsort()
+        probabilities = {name: torch.cat(parts)[order].cpu().numpy() for name, parts in self._predictions.items()}
+        targets = {name: torch.cat(parts)[order].cpu().numpy() for name, parts in self._targets.items()}
+        return rows[order].cpu().numpy(), probabilities, targets
+
+
+def _target(task: Task, batch: Batch) -> Tensor:
+    if task.scheme in batch.labels:
+        return task.target(batch.labels)
+    width = task.outputs if task.kind in (TaskKind.REAL, TaskKind.MULTI_LABEL) else 1
+    return torch.full((*batch.mask.shape, width), torch.nan, device=batch.mask.device)
 
 
 @dataclass(frozen=True, eq=False)

@@ -22,7 +22,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from lightning.pytorch import Trainer
 from pydantic import BaseModel, ConfigDict
 from safetensors.numpy import save_file as save_arrays
 
@@ -35,10 +34,8 @@ from affectus.models import MODELS, Estimator, Model
 from affectus.models.base import AnyModel
 from affectus.models.storage import load_weights, save_weights
 from affectus.objectives import RealLoss, Task, TaskKind, choose_tasks
-from affectus.training.callbacks import EpochEnd, history_text
 from affectus.training.config import RunConfig, TrainingSettings, choose_view, resolve_settings
-from affectus.training.inference import predict_batches
-from affectus.training.module import EpochScorer, FitModule
+from affectus.training.inference import EpochScorer, predict_batches
 from affectus.vocabulary import Split, View
 
 PACKAGES = ("torch", "lightning", "numpy", "scikit-learn", "polars", "safetensors")
@@ -318,6 +315,12 @@ def _fit_stages(
     report: Reporter | None,
     device: str,
 ) -> tuple[list[dict[str, Any]], int]:
+    # Lightning takes seconds to import, and only training needs it
+    from lightning.pytorch import Trainer
+
+    from affectus.training.callbacks import EpochEnd
+    from affectus.training.module import FitModule
+
     history: list[dict[str, Any]] = []
     stages = model.stages()
     best = -1
@@ -452,6 +455,11 @@ def _open_run(out: Path, file: RunFile) -> None:
             )
     old["config"]["seeds"] = seeds
     write_json(path, old)
+
+
+def history_text(history: Sequence[Mapping[str, Any]]) -> str:
+    """Return the history as JSON lines, one per epoch."""
+    return "".join(json.dumps(row) + "\n" for row in history)
 
 
 @contextlib.contextmanager
