@@ -88,8 +88,8 @@ def _fit_columns(array: FloatArray, scale: Scale) -> tuple[npt.NDArray[np.float3
     if scale is Scale.STANDARD:
         shift = clean.sum(axis=0) / count
         deviation = np.sqrt((np.where(finite, clean - shift, 0.0) ** 2).sum(axis=0) / count)
-        # relative to the mean, so that rounding noise in a constant column is not blown up
-        useful = deviation > 1e-6 * np.maximum(np.abs(shift), 1e-6)
+        # rounding noise in a constant column, or in one that is all but zero, must not be blown up
+        useful = deviation > np.maximum(1e-6 * np.abs(shift), 1e-8)
         factor = np.where(useful, 1.0 / np.where(useful, deviation, 1.0), 0.0)
     elif scale is Scale.MAX:
         largest = np.abs(clean).max(axis=0, initial=0.0)

@@ -1,7 +1,17 @@
 """One file per published model; importing this package registers them all."""
 
-from affectus.models import mtmm_es
-from affectus.models.base import MODELS, Estimator, Model, ModelEntry, ModelOutput, Paper, Stage, register_model
+from affectus.models import bc_lstm, linear, majority, mmmu_ba, mtmm_es
+from affectus.models.base import (
+    MODELS,
+    Estimator,
+    Model,
+    ModelEntry,
+    ModelOutput,
+    Paper,
+    ParameterGroup,
+    Stage,
+    register_model,
+)
 
 __all__ = [
     "MODELS",
@@ -10,7 +20,12 @@ __all__ = [
     "ModelEntry",
     "ModelOutput",
     "Paper",
+    "ParameterGroup",
     "Stage",
+    "bc_lstm",
+    "linear",
+    "majority",
+    "mmmu_ba",
     "mtmm_es",
     "register_model",
 ]

@@ -5,12 +5,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from affectus.batches.batch import Batch
 from affectus.errors import AffectusError, unknown_name
-from affectus.objectives import Task
+from affectus.objectives import Task, TaskKind
 from affectus.registry import Registry
 from affectus.vocabulary import View
 
@@ -86,9 +85,14 @@ class Model(nn.Module):
         self.inputs = dict(inputs)
         self.tasks = tuple(tasks)
         self.stage: str = "main"
+        self.register_forward_pre_hook(_check_batch)
 
     def forward(self, batch: Batch) -> ModelOutput:
-        """Predict every task for a batch."""
+        """Predict every task for a batch.
+
+        Raises:
+            AffectusError: the batch lacks a modality, or has another width than in training.
+        """
         raise NotImplementedError
 
     def losses(self, output: ModelOutput, batch: Batch) -> dict[str, Tensor]:
@@ -129,7 +133,11 @@ class Estimator:
         raise NotImplementedError
 
     def __call__(self, batch: Batch) -> ModelOutput:
-        """Predict every task for a batch, as :class:`Model` does."""
+        """Predict every task for a batch, as :class:`Model` does.
+
+        Raises:
+            AffectusError: the batch lacks a modality, or has another width than in training.
+        """
         raise NotImplementedError
 
     def arrays(self) -> dict[str, Tensor]:
@@ -164,8 +172,10 @@ class ModelEntry:
         paper: where it was published; None for a plain baseline.
         views: every view that it accepts.
         training: published training settings (keys of the training configuration), over which the user's go.
-        presets: named sets of options: ``{"options": {...}, "training": {...}}`` with what changes.
+        presets: named sets of options: ``{"options": {...}, "training": {...}}`` with what changes, and under
+            ``"breaks"`` the names of the contracts (``affectus.testing``) that the preset does not keep.
         kinds: the kinds of task that it can learn.
+        breaks: the names of the contracts that the published method itself does not keep.
     """
 
     name: str
@@ -173,7 +183,9 @@ class ModelEntry:
     paper: Paper | None
     views: frozenset[View]
     training: Mapping[str, Any]
-    presets: Mapping[str, Mapping[str, Mapping[str, Any]]]
+    presets: Mapping[str, Mapping[str, Any]]
+    kinds: frozenset[TaskKind] = frozenset(TaskKind)
+    breaks: tuple[str, ...] = ()
 
     @property
     def options(self) -> dict[str, Option]:
@@ -192,17 +204,33 @@ class ModelEntry:
         """First line of the class's docstring."""
         return (self.build.__doc__ or "").strip().splitlines()[0]
 
+    def broken_contracts(self, preset: str | None = None) -> frozenset[str]:
+        """Names of the contracts that the model does not keep, as it is or with a preset."""
+        if preset is not None and preset not in self.presets:
+            raise unknown_name("preset", preset, self.presets, where=f"the model {self.name!r}")
+        return frozenset(self.breaks) | frozenset(self.presets[preset].get("breaks", ()) if preset else ())
+
     def create(
         self, inputs: Mapping[str, int], tasks: Sequence[Task], options: Mapping[str, Any] | None = None
     ) -> AnyModel:
         """Build the model.
 
         Raises:
-            AffectusError: an option is unknown or has a value that the model does not take.
+            AffectusError: an option is unknown or has a value that the model does not take, a task is of a kind that it
+            cannot learn, or there is no modality.
         """
         for name in options or {}:
             if name not in self.options:
                 raise unknown_name("option", name, self.options, where=f"the model {self.name!r}")
+        if not inputs:
+            raise AffectusError(f"The model {self.name!r} needs a modality at least")
+        for task in tasks:
+            if task.kind not in self.kinds:
+                raise AffectusError(
+                    f"The model {self.name!r} cannot learn the task {task.name!r}",
+                    got=f"a task of kind {task.kind}",
+                    expected="one of: " + ", ".join(sorted(self.kinds)),
+                )
         return self.build(inputs=inputs, tasks=tasks, **(options or {}))
 
 
@@ -215,12 +243,17 @@ def register_model(
     paper: Paper | None,
     views: Iterable[View],
     training: Mapping[str, Any] | None = None,
-    presets: Mapping[str, Mapping[str, Mapping[str, Any]]] | None = None,
+    presets: Mapping[str, Mapping[str, Any]] | None = None,
+    kinds: Iterable[TaskKind] = tuple(TaskKind),
+    breaks: Iterable[str] = (),
 ) -> Callable[[type[Any]], type[Any]]:
     """Return a class decorator that registers a model; see :class:`ModelEntry`."""
 
     def decorate(build: type[Any]) -> type[Any]:
-        MODELS.add(name, ModelEntry(name, build, paper, frozenset(views), training or {}, presets or {}))
+        entry = ModelEntry(
+            name, build, paper, frozenset(views), training or {}, presets or {}, frozenset(kinds), tuple(breaks)
+        )
+        MODELS.add(name, entry)
         return build
 
     return decorate
@@ -285,6 +318,25 @@ def check_choice(name: str, value: object, choices: Sequence[str]) -> None:
         raise unknown_name(f"value of the option {name!r}:", str(value), choices)
 
 
-def zero_masked(x: Tensor, mask: Tensor) -> Tensor:
-    """Return (..., d) with the rows where ``mask`` (...) is False set to zero, whatever they hold."""
-    return torch.where(mask.unsqueeze(-1), x, torch.zeros_like(x))
+def check_inputs(inputs: Mapping[str, int], batch: Batch) -> None:
+    """Check that a batch has the modalities that a model was built for, in their widths.
+
+    Raises:
+        AffectusError: it has not.
+    """
+    for name, width in inputs.items():
+        if name not in batch.features:
+            raise unknown_name("modality", name, batch.features, where="the batch")
+        if batch.features[name].shape[-1] != width:
+            raise AffectusError(
+                f"Modality {name!r} has another width than the model was built for",
+                got=batch.features[name].shape[-1],
+                expected=str(width),
+                remedy="Extract the features as for the training corpus",
+            )
+
+
+def _check_batch(model: nn.Module, arguments: tuple[Any, ...]) -> None:
+    # a forward pre-hook, so that no model need remember to check
+    if isinstance(model, Model) and arguments and isinstance(arguments[0], Batch):
+        check_inputs(model.inputs, arguments[0])

@@ -16,24 +16,13 @@ Deviations:
 """
 
 from collections.abc import Mapping, Sequence
-from itertools import combinations
 
 import torch
-from torch import Tensor, nn
 
 from affectus.batches.batch import Batch
-from affectus.models.base import (
-    Heads,
-    Model,
-    ModelOutput,
-    Paper,
-    check_choice,
-    check_share,
-    register_model,
-    zero_masked,
-)
-from affectus.nn.attention import inter_modal_attention
-from affectus.nn.recurrent import BiGRUs
+from affectus.models.base import Heads, Model, ModelOutput, Paper, check_choice, check_share, register_model
+from affectus.nn.attention import attended_blocks, pairwise_attention
+from affectus.nn.contextual import ContextualEncoder
 from affectus.objectives import Task
 from affectus.vocabulary import View
 
@@ -53,6 +42,8 @@ from affectus.vocabulary import View
         "as_released": {
             "options": {"attention": "unmasked", "keras_gru": True},
             "training": {"pad_to": 98, "buckets": False, "scale": "none", "patience": None},
+            # padding is attended to, so what is beside a video in its batch counts
+            "breaks": ("padding", "batch"),
         }
     },
 )
@@ -93,58 +84,29 @@ class MTMMES(Model):
         check_share("dropout", dropout)
         check_choice("attention", attention, ("masked", "unmasked", "none"))
         self.attention = attention
-        names = tuple(self.inputs)
-        self.pairs = tuple(combinations(names, 2)) or ((names[0], names[0]),)
-        self.recurrent: BiGRUs | None = None
-        self.alone: nn.ModuleDict | None = None
-        if context:
-            self.recurrent = BiGRUs(
-                self.inputs,
-                hidden,
-                dropout=input_dropout,
-                recurrent_dropout=recurrent_dropout,
-                reset_after=not keras_gru,
-                hard_gates=keras_gru,
-            )
-        else:
-            self.alone = nn.ModuleDict(
-                {
-                    name: nn.Sequential(nn.Dropout(input_dropout), nn.Linear(dim, 2 * hidden), nn.Tanh())
-                    for name, dim in self.inputs.items()
-                }
-            )
-        self.dense = nn.ModuleDict({name: nn.Linear(2 * hidden, dense) for name in names})
-        self.drop = nn.Dropout(dropout)
-        attended = 0 if attention == "none" else (1 if len(names) == 1 else 2 * len(self.pairs))
-        self.heads = Heads((attended + len(names)) * dense, tasks)
+        # what Algorithm 1 calls X and Y
+        self.encoder = ContextualEncoder(
+            self.inputs,
+            hidden=hidden,
+            dense=dense,
+            activation=torch.relu,
+            input_dropout=input_dropout,
+            recurrent_dropout=recurrent_dropout,
+            dropout=dropout,
+            context=context,
+            keras_gru=keras_gru,
+            repeat_masked=attention == "unmasked",
+        )
+        attended = 0 if attention == "none" else attended_blocks(len(self.inputs))
+        self.heads = Heads((attended + len(self.inputs)) * dense, tasks)
 
     def forward(self, batch: Batch) -> ModelOutput:
         """Predict every task; extras: ``attention.<x>.<y>`` (B, U, U), where x attends over y, and ``fused``."""
         masks = {name: batch.masks[name] & batch.mask for name in self.inputs}
-        if self.recurrent is not None:
-            hidden = self.recurrent(batch.features, masks)
-        else:
-            assert self.alone is not None
-            hidden = {name: self.alone[name](zero_masked(batch.features[name], masks[name])) for name in self.inputs}
-        dense = {}
-        for name, states in hidden.items():
-            x = self.drop(torch.relu(self.dense[name](self.drop(states))))  # (B, U, d)
-            dense[name] = x if self.attention == "unmasked" else zero_masked(x, masks[name])
-        attended, extras = self._attend(dense, masks)
-        fused = torch.cat([*attended, *dense.values()], dim=-1)
-        extras["fused"] = fused
-        return ModelOutput(self.heads(fused), extras)
-
-    def _attend(
-        self, dense: Mapping[str, Tensor], masks: Mapping[str, Tensor]
-    ) -> tuple[list[Tensor], dict[str, Tensor]]:
-        attended: list[Tensor] = []
-        weights: dict[str, Tensor] = {}
-        if self.attention == "none":
-            return attended, weights
-        keys: Mapping[str, Tensor | None] = masks if self.attention == "masked" else dict.fromkeys(masks)
-        for x, y in self.pairs:
-            for query, key in ((x, y),) if x == y else ((x, y), (y, x)):
-                result, weights[f"attention.{query}.{key}"] = inter_modal_attention(dense[query], dense[key], keys[key])
-                attended.append(result)
-        return attended, weights
+        dense = self.encoder(batch.features, masks)  # per modality (B, U, d)
+        attended: list[torch.Tensor] = []
+        weights: dict[str, torch.Tensor] = {}
+        if self.attention != "none":
+            attended, weights = pairwise_attention(dense, masks if self.attention == "masked" else None)
+        fused = torch.cat([*attended, *dense.values()], dim=-1)  # (B, U, 9 * d) with three modalities
+        return ModelOutput(self.heads(fused), weights | {"fused": fused})
