@@ -124,6 +124,16 @@ def _print_summary(corpus: "Corpus") -> None:
         console.print(f"- {note}", markup=False)
 
 
+def _show(corpus: "Corpus", as_json: bool, out: Path | None = None) -> None:
+    """Print what a corpus holds, and where it was written."""
+    if as_json:
+        _print_json(_summary(corpus) if out is None else {**_summary(corpus), "out": str(out)})
+        return
+    _print_summary(corpus)
+    if out is not None:
+        Console(highlight=False, soft_wrap=True).print(f"Written to {out}", markup=False)
+
+
 def import_source(
     format: Annotated[str, typer.Argument(metavar="FORMAT", help="The source's format; listed below.")],
     sources: Annotated[list[Path], typer.Argument(metavar="SOURCE...", help="The files, or a folder.")],
@@ -164,11 +174,7 @@ def import_source(
             out=out,
             progress=advance,
         )
-    if as_json:
-        _print_json({**_summary(corpus), "out": str(out)})
-    else:
-        _print_summary(corpus)
-        Console(highlight=False, soft_wrap=True).print(f"Written to {out}", markup=False)
+    _show(corpus, as_json, out)
 
 
 @corpus_app.command("show")
@@ -176,11 +182,7 @@ def show(folder: Folder, as_json: AsJson = False) -> None:
     """Print what a corpus holds: splits, modalities, labels, and what the reader noted."""
     from affectus.corpus import load_corpus
 
-    corpus = load_corpus(folder)
-    if as_json:
-        _print_json(_summary(corpus))
-    else:
-        _print_summary(corpus)
+    _show(load_corpus(folder), as_json)
 
 
 def _print_report(report: "Report") -> None:
@@ -244,6 +246,26 @@ def check(folder: Folder, as_json: AsJson = False) -> None:
             got=", ".join(report.damaged),
             remedy="Import the corpus again",
         )
+
+
+@corpus_app.command("align")
+def align(
+    folder: Folder,
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="The corpus folder to write.")],
+    to: Annotated[str, typer.Option(help="words, or a modality whose steps have times.")] = "words",
+    modalities: Annotated[str | None, typer.Option(help="Which to keep, as text,audio,...; default all.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Pool every sequence over each word's interval, so that all modalities share one step per word."""
+    from affectus.corpus import load_corpus, save_corpus
+    from affectus.corpus.align import align_corpus
+    from affectus.vocabulary import canonical_modality
+
+    kept = [canonical_modality(name) for name in modalities.split(",")] if modalities else None
+    with _progress("Aligning") as advance:
+        corpus = align_corpus(load_corpus(folder), to, modalities=kept, progress=advance)
+        save_corpus(corpus, out)
+    _show(corpus, as_json, out)
 
 
 def add_to(app: typer.Typer) -> None:

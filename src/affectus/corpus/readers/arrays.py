@@ -2,6 +2,7 @@
 
 import zipfile
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -86,18 +87,28 @@ class Bundle:
         return [str(value) for value in self.array(key, ndim=1, rows=rows).tolist()]
 
 
-def check_range(values: Array, low: float, high: float, *, label: str, where: Path | str) -> None:
+def check_range(
+    values: Array, low: float, high: float, *, label: str, where: Path | str, ids: Sequence[str] | None = None
+) -> None:
     """Check that all labels lie in a range; NaN means missing.
 
+    Args:
+        values: (N,) labels.
+        low: the smallest that a label may be.
+        high: the largest that a label may be.
+        label: what they are called.
+        where: the file.
+        ids: the utterances' names; without them the error names the row, the first being 0.
+
     Raises:
-        AffectusError: names the first row that does not.
+        AffectusError: names the first label that does not.
     """
     beyond = (values < low - 1e-6) | (values > high + 1e-6)
     if beyond.any():
         row = int(np.argmax(beyond))
         raise AffectusError(
             f"Label {label!r} out of range",
-            where=f"{where}, row {row}",
+            where=f"{where}, row {row}" if ids is None else f"{where}, utterance {ids[row]!r}",
             got=values[row],
             expected=f"a number in [{low:g}, {high:g}]",
         )

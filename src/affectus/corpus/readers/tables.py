@@ -1,5 +1,6 @@
 """CSV files as sources: columns checked by name, numbers checked by value, errors that name file and row."""
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +9,7 @@ import polars as pl
 
 from affectus.corpus.readers.base import TEXT_FILE, check_file
 from affectus.errors import AffectusError, suggest
+from affectus.vocabulary import SPLIT_ALIASES
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,14 @@ class CsvTable:
     def where(self, index: int, column: str) -> str:
         """Return the place of a cell as errors name it; the header is row 1."""
         return f"{self.path}, row {index + 2}, column {column!r}"
+
+    def require(self, columns: Sequence[str]) -> None:
+        """Check that the columns are there.
+
+        Raises:
+            AffectusError: names the first that is not, and the nearest that is.
+        """
+        check_columns(self.frame.columns, columns, self.path)
 
     def strings(self, column: str, *, filled: bool = False) -> pl.Series:
         """Return a column as text.
@@ -126,7 +136,31 @@ def read_csv(path: Path, needed: Sequence[str] = ()) -> CsvTable:
             "Not a whole CSV file", where=path, got=reason, remedy="Check its quotes and commas"
         ) from None
     frame = frame.rename({name: name.strip().lstrip("\ufeff") for name in frame.columns})
-    check_columns(frame.columns, needed, path)
+    table = CsvTable(path, frame)
+    table.require(needed)
     if len(frame) == 0:
         raise AffectusError("The file has a header and no rows", where=path)
-    return CsvTable(path, frame)
+    return table
+
+
+def split_of_file(path: Path) -> str | None:
+    """Return the split that a file's name says, None if it says none.
+
+    >>> split_of_file(Path("dev_sent_emo.csv")), split_of_file(Path("words.csv"))
+    ('valid', None)
+    """
+    for part in re.split(r"[^a-z]+", path.stem.lower()):
+        if part in SPLIT_ALIASES:
+            return str(SPLIT_ALIASES[part])
+    return None
+
+
+def segment_numbers(names: Sequence[str]) -> list[int | None]:
+    """Return the numbers of clips from their names, all None if one is no number.
+
+    >>> segment_numbers(["0004", "0010"]), segment_numbers(["0004", "b"])
+    ([4, 10], [None, None])
+    """
+    if all(name.isdecimal() for name in names):
+        return [int(name) for name in names]
+    return [None] * len(names)
