@@ -61,3 +61,8 @@ def make_corpus() -> Callable[..., Corpus]:
 @pytest.fixture
 def corpus() -> Corpus:
     return _toy_corpus()
+
+
+@pytest.fixture(scope="module")
+def module_corpus() -> Corpus:
+    return _toy_corpus(videos=60)

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
+from affectus.cli.console import output
 from affectus.errors import AffectusError
 from affectus.files import write_json
 
@@ -225,7 +226,7 @@ def _print_evaluation(found: "Evaluation", show_all: bool) -> None:
     for name in shown or found.values:
         row = (f"{found.mean(name):.4f}", f"{found.std(name):.4f}", f"{found.majority.get(name, float('nan')):.4f}")
         table.add_row(name, *row)
-    console = Console()
+    console = output()
     console.print(table)
     for note in found.notes:
         console.print(note, style="yellow", highlight=False)
@@ -267,7 +268,7 @@ def models(
     """List the models, or explain one: its paper, its options and its published settings."""
     from affectus.models import MODELS
 
-    console = Console(highlight=False)
+    console = output()
     if name is None:
         rows = [
             {
@@ -320,7 +321,7 @@ def protocols() -> None:
     for name in PROTOCOLS:
         protocol = PROTOCOLS[name]
         table.add_row(name, "the evaluated split (oracle)" if protocol.oracle else "valid", protocol.summary)
-    Console(highlight=False).print(table)
+    output().print(table)
 
 
 def metrics(
@@ -343,7 +344,7 @@ def metrics(
         table.add_row(
             info.name, info.kind, f"{low:g} to {high:g}", info.direction, info.rule, info.empty_class, info.citation
         )
-    Console(highlight=False).print(table)
+    output().print(table)
 
 
 def add_to(app: typer.Typer) -> None:

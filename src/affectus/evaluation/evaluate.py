@@ -127,31 +127,22 @@ def evaluate_run(
     elif corpus.name == run.file.corpus.name and split == "train":
         notes.append("The models were trained on this split.")
     plain = Scorer(rules.intensity)
-    said = run.predict(run.majority(), corpus, split)
-    majority = plain(run.tasks, said.probabilities, said.targets)
+    constant = run.predict(run.majority(), corpus, split)
+    majority = plain(run.tasks, constant.probabilities, constant.targets)
     rows: list[dict[str, float]] = []
     used: list[dict[str, Thresholds]] = []
-    given: list[Predictions] = []
-    chosen_on: list[Predictions | None] = []
-    for seed in run.seeds:
-        if report:
-            report(f"seed {seed}")
-        if rules.oracle:
+    if rules.oracle:
+        for seed in run.seeds:
+            if report:
+                report(f"seed {seed}")
             rows.append(_oracle(run, seed, corpus, split, rules, per_class_thresholds))
-            continue
-        given.append(run.predict(run.model(seed), corpus, split))
-        chosen_on.append(run.valid_predictions(seed))
-    if ensemble:
-        chosen = [predictions for predictions in chosen_on if predictions is not None]
-        given, chosen_on = [average(given)], [average(chosen) if chosen else None]
-    for predictions, valid in zip(given, chosen_on, strict=True):
-        thresholds = _thresholds(run, valid, per_class_thresholds)
-        if valid is None and any(task.kind is TaskKind.MULTI_LABEL for task in run.tasks):
-            note = "The training corpus has no valid split: the last epoch and the threshold 0.5 are used."
-            notes = [*notes, note] if note not in notes else notes
-        scorer = Scorer(rules.intensity, thresholds)
-        rows.append(scorer(run.tasks, predictions.probabilities, predictions.targets))
-        used.append(thresholds)
+    else:
+        for said, thresholds in choose_for(run, corpus, split, per_class=per_class_thresholds, ensemble=ensemble):
+            scorer = Scorer(rules.intensity, thresholds)
+            rows.append(scorer(run.tasks, said.probabilities, said.targets))
+            used.append(thresholds)
+        if not all(run.valid_predictions(seed) for seed in run.seeds):
+            notes.append("The training corpus has no valid split: the last epoch and the threshold 0.5 are used.")
     return Evaluation(
         protocol=rules,
         run=run.folder.name,
@@ -165,6 +156,28 @@ def evaluate_run(
         thresholds=used,
         notes=tuple(notes),
     )
+
+
+def choose_for(
+    run: Run, corpus: Corpus, split: str | None, *, per_class: bool = False, ensemble: bool = False
+) -> list[tuple[Predictions, dict[str, Thresholds]]]:
+    """Return each seed's predictions for a split, with the thresholds chosen on its own valid split.
+
+    Args:
+        run: trained.
+        corpus: to predict.
+        split: of it; None for all.
+        per_class: a threshold for each emotion.
+        ensemble: the mean of the seeds' probabilities as the one model, its thresholds chosen on their mean on valid.
+    """
+    given = [run.predict(run.model(seed), corpus, split) for seed in run.seeds]
+    chosen_on = [run.valid_predictions(seed) for seed in run.seeds]
+    if ensemble:
+        there = [predictions for predictions in chosen_on if predictions is not None]
+        given, chosen_on = [average(given)], [average(there) if there else None]
+    return [
+        (predictions, _thresholds(run, valid, per_class)) for predictions, valid in zip(given, chosen_on, strict=True)
+    ]
 
 
 def average(predictions: list[Predictions]) -> Predictions:

@@ -1,0 +1,80 @@
+"""The verb compare."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from affectus.cli.console import output
+from affectus.files import write_json, write_text
+
+
+def compare(
+    runs: Annotated[list[Path], typer.Argument(help="Run folders; every other one is held against the first.")],
+    corpus: Annotated[Path, typer.Option("--corpus", help="A corpus folder.")],
+    split: Annotated[str, typer.Option(help="Which split to judge on.")] = "test",
+    metrics: Annotated[str | None, typer.Option(help="Which figures, by commas; default: the main ones.")] = None,
+    draws: Annotated[int, typer.Option(help="Draws of the bootstrap over videos.")] = 10_000,
+    ensemble: Annotated[bool, typer.Option("--ensemble", help="Compare the means of the seeds as one model.")] = False,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write JSON; - prints it.")] = None,
+    latex: Annotated[Path | None, typer.Option("--latex", help="Write a LaTeX table.")] = None,
+) -> None:
+    """Say whether one run is better than another: paired bootstrap over videos, t-test over seeds, Holm's correction.
+
+    Examples:
+
+      affectus compare SINGLE MULTI --corpus CORPUS --split test
+
+      affectus compare A B C --corpus CORPUS --metrics polarity.accuracy --latex table.tex
+    """
+    from affectus.corpus import load_corpus
+    from affectus.evaluation.significance import compare_runs, to_latex
+    from affectus.training import load_run
+    from affectus.vocabulary import canonical_split
+
+    found = compare_runs(
+        [load_run(run) for run in runs],
+        load_corpus(corpus),
+        split=canonical_split(split),
+        metrics=[name.strip() for name in metrics.split(",")] if metrics else None,
+        draws=draws,
+        ensemble=ensemble,
+    )
+    if latex is not None:
+        write_text(latex, to_latex(found))
+    rows = [difference.to_json() for difference in found]
+    if json_file is not None and str(json_file) != "-":
+        write_json(json_file, rows)
+    if json_file is not None and str(json_file) == "-":
+        plain = [{key: None if value != value else value for key, value in row.items()} for row in rows]
+        typer.echo(json.dumps(plain, indent=1))
+        return
+    table = Table(title=f"Against {found[0].first}, split {split}, {draws} draws of videos", title_justify="left")
+    for heading in ("metric", "run", "first", "second", "difference", "95 % interval", "p", "p (Holm)", "better"):
+        table.add_column(heading, justify="left" if heading in ("metric", "run") else "right")
+    for d in found:
+        table.add_row(
+            d.metric,
+            d.second,
+            f"{d.first_mean:.4f}",
+            f"{d.second_mean:.4f}",
+            f"{d.difference:+.4f}",
+            f"[{d.interval[0]:+.4f}, {d.interval[1]:+.4f}]",
+            f"{d.p_videos:.4f}",
+            f"{d.p_videos_corrected:.4f}",
+            d.better,
+        )
+    console = output()
+    console.print(table)
+    console.print(
+        "p: bootstrap over videos; Holm: corrected for all rows of this table. The t-test over seeds and Cohen's d "
+        "are in --json: they say whether the training differs, not whether new videos would show it.",
+        style="dim",
+    )
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the verb to the command line."""
+    app.command()(compare)

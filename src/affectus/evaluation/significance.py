@@ -1,0 +1,335 @@
+"""Is one run better than another? Paired bootstrap over videos, t-test over seeds, effect size, several comparisons.
+
+Utterances of one video are alike, so whole videos are drawn. Every metric here is a function of sums over utterances
+(counts of a confusion matrix, sums of errors, moments); the sums are made once per video, and a draw is a weighting of
+videos, so that ten thousand draws are a few matrix products.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy import stats
+
+from affectus.corpus import Corpus
+from affectus.errors import AffectusError, unknown_name
+from affectus.evaluation.evaluate import choose_for
+from affectus.evaluation.scoring import Thresholds
+from affectus.objectives import Task, TaskKind
+from affectus.training.inference import Predictions
+from affectus.training.loading import Run
+from affectus.vocabulary import Emotion
+
+FloatArray = npt.NDArray[np.float64]
+Finish = Callable[[FloatArray], FloatArray]
+"""From sums (..., statistics) to a metric (...)."""
+
+
+def _matrix(truth: npt.NDArray[np.int64], said: npt.NDArray[np.int64], classes: int) -> FloatArray:
+    """(n, classes * classes) one-hot cells of the confusion matrix, truth first."""
+    cells: FloatArray = np.eye(classes * classes)[truth * classes + said]
+    return cells
+
+
+def _cells(sums: FloatArray) -> FloatArray:
+    classes = round(sums.shape[-1] ** 0.5)
+    return sums.reshape(*sums.shape[:-1], classes, classes)
+
+
+def accuracy_of(sums: FloatArray) -> FloatArray:
+    """Return accuracy from confusion counts (..., classes * classes)."""
+    cells = _cells(sums)
+    return np.asarray(np.trace(cells, axis1=-2, axis2=-1) / cells.sum(axis=(-2, -1)))
+
+
+def weighted_f1_of(sums: FloatArray) -> FloatArray:
+    """Return weighted F1 from confusion counts (..., classes * classes)."""
+    cells = _cells(sums)
+    hits = np.diagonal(cells, axis1=-2, axis2=-1)
+    truths, said = cells.sum(axis=-1), cells.sum(axis=-2)
+    each = 2 * hits / np.maximum(truths + said, 1e-12)
+    return np.asarray((each * truths).sum(axis=-1) / truths.sum(axis=-1))
+
+
+def weighted_accuracy_of(sums: FloatArray) -> FloatArray:
+    """Return weighted accuracy from binary confusion counts (..., 4); NaN where a draw has one class only."""
+    cells = _cells(sums)
+    truths = cells.sum(axis=-1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.asarray((np.diagonal(cells, axis1=-2, axis2=-1) / truths).mean(axis=-1))
+
+
+def mae_of(sums: FloatArray) -> FloatArray:
+    """Return the mean absolute error from (..., [sum of errors, count])."""
+    return np.asarray(sums[..., 0] / sums[..., 1])
+
+
+def pearson_of(sums: FloatArray) -> FloatArray:
+    """Return Pearson's correlation from (..., [n, x, y, xx, yy, xy])."""
+    n, x, y, xx, yy, xy = np.moveaxis(sums, -1, 0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.asarray((n * xy - x * y) / np.sqrt((n * xx - x**2) * (n * yy - y**2)))
+
+
+@dataclass(frozen=True)
+class Statistic:
+    """A metric as sums and what to do with them.
+
+    Attributes:
+        per_utterance: (n, columns, statistics) what each utterance adds; 0 where its label is missing.
+        finish: from sums (..., columns, statistics) to (..., columns); the metric is the mean over columns.
+        higher: a larger value is better.
+    """
+
+    per_utterance: FloatArray
+    finish: Finish
+    higher: bool
+
+
+def statistics_of(tasks: Sequence[Task], said: Predictions, cuts: dict[str, Thresholds]) -> dict[str, Statistic]:
+    """Return the metrics that can be compared, by their names in the evaluation."""
+    found: dict[str, Statistic] = {}
+    for task in tasks:
+        given, target = said.probabilities[task.name], said.targets[task.name]
+        if task.kind in (TaskKind.BINARY, TaskKind.ONE_OF_K):
+            known = ~np.isnan(target[:, 0])
+            truth = np.where(known, target[:, 0], 0).astype(np.int64)
+            cells = _matrix(truth, given.argmax(axis=1), task.outputs) * known[:, None]
+            found[f"{task.name}.accuracy"] = Statistic(cells[:, None], accuracy_of, True)
+            found[f"{task.name}.weighted_f1"] = Statistic(cells[:, None], weighted_f1_of, True)
+        elif task.kind is TaskKind.REAL:
+            known = ~np.isnan(target)
+            x, y = given.astype(np.float64), np.where(known, target, 0).astype(np.float64)
+            errors = np.stack([np.abs(x - y), np.ones_like(x)], axis=-1) * known[..., None]
+            moments = np.stack([np.ones_like(x), x, y, x * x, y * y, x * y], axis=-1) * known[..., None]
+            found[f"{task.name}.mae"] = Statistic(errors, mae_of, False)
+            found[f"{task.name}.pearson"] = Statistic(moments, pearson_of, True)
+        else:
+            found |= _emotions(task, given, target, cuts.get(task.name, Thresholds.plain(task.outputs)))
+    return found
+
+
+def _emotions(
+    task: Task, given: npt.NDArray[np.float32], target: npt.NDArray[np.float32], cuts: Thresholds
+) -> dict[str, Statistic]:
+    known = ~np.isnan(target)
+    truth = np.where(known, target, 0).astype(np.int64)
+    six = [i for i, value in enumerate(task.values) if value != Emotion.NONE]
+    found: dict[str, Statistic] = {}
+    rules: tuple[tuple[str, tuple[float, ...], Finish], ...] = (
+        ("weighted_f1", cuts.weighted_f1, weighted_f1_of),
+        ("weighted_accuracy", cuts.weighted_accuracy, weighted_accuracy_of),
+    )
+    for rule, thresholds, finish in rules:
+        said = (given >= np.asarray(thresholds, given.dtype)).astype(np.int64)
+        cells = _matrix(truth, said, 2) * known[..., None]  # (n, values, 4)
+        found[f"emotions.{rule}"] = Statistic(cells[:, six], finish, True)
+        for i in six:
+            found[f"emotions.{task.values[i]}.{rule}"] = Statistic(cells[:, [i]], finish, True)
+    return found
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One run against another in one metric.
+
+    Attributes:
+        metric: by name.
+        first: the run that the others are held against.
+        second: the run that is compared with it.
+        first_mean: the first run's mean over seeds.
+        second_mean: the second run's.
+        difference: second minus first.
+        interval: the 95 % interval of the difference over draws of videos.
+        p_videos: two-sided, from the bootstrap over videos.
+        p_videos_corrected: after Holm's correction over all comparisons of the call.
+        p_seeds: two-sided t-test over seeds, paired where both runs have the same seeds; NaN for fewer than two.
+        effect: Cohen's d over seeds (of the paired differences, if paired); NaN for fewer than two.
+        better: the second run is better: ``yes``, ``no`` or ``open`` (the corrected p is 0.05 or more).
+    """
+
+    metric: str
+    first: str
+    second: str
+    first_mean: float
+    second_mean: float
+    difference: float
+    interval: tuple[float, float]
+    p_videos: float
+    p_videos_corrected: float
+    p_seeds: float
+    effect: float
+    better: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as plain data."""
+        return {**vars(self), "interval": list(self.interval)}
+
+
+def compare_runs(
+    runs: Sequence[Run],
+    corpus: Corpus,
+    *,
+    split: str = "test",
+    metrics: Sequence[str] | None = None,
+    draws: int = 10_000,
+    seed: int = 0,
+    ensemble: bool = False,
+) -> list[Difference]:
+    """Hold every run against the first.
+
+    Args:
+        runs: two or more, with tasks in common. Thresholds are each seed's own, chosen on its valid split.
+        corpus: to judge on.
+        split: of it.
+        metrics: which; None for the main ones of the tasks in common.
+        draws: of the bootstrap, at least 100.
+        seed: of the bootstrap.
+        ensemble: compare the means of the seeds' probabilities instead of the means of their figures.
+
+    Raises:
+        AffectusError: fewer than two runs, no task in common, an unknown metric, or a split of a single video.
+    """
+    if len(runs) < 2:
+        raise AffectusError("A comparison needs two runs or more", got=len(runs))
+    if draws < 100:
+        raise AffectusError("Too few draws for an interval", got=draws, expected="at least 100")
+    names = _run_names(runs)
+    videos = np.concatenate([np.full(len(rows), i) for i, rows in enumerate(corpus.recordings(split))])
+    count = int(videos[-1]) + 1
+    if count < 2:
+        raise AffectusError("The bootstrap draws videos, and there is only one", where=f"{corpus.name}, split {split}")
+    found = [_of_run(run, corpus, split, ensemble) for run in runs]
+    common = [name for name in found[0][0] if all(name in of[0] for of in found)]
+    if not common:
+        raise AffectusError("The runs have no task in common", remedy="Compare runs that were trained for the same")
+    for name in metrics or ():
+        if name not in common:
+            raise unknown_name("metric", name, common, where="what these runs have in common")
+    chosen = list(metrics) if metrics else [name for name in common if name.count(".") == 1]
+    rng = np.random.default_rng(seed)
+    weights = rng.multinomial(count, np.full(count, 1 / count), size=draws).astype(np.float64)
+    rows: list[tuple[str, int, FloatArray, FloatArray, bool]] = []
+    for metric in chosen:
+        first = [_figures(of[metric], videos, count, weights) for of in found[0]]
+        for i in range(1, len(runs)):
+            second = [_figures(of[metric], videos, count, weights) for of in found[i]]
+            whole = np.array([f[0] for f in second]), np.array([f[0] for f in first])
+            drawn = np.mean([f[1] for f in second], axis=0) - np.mean([f[1] for f in first], axis=0)
+            rows.append((metric, i, np.stack([_pad(w, whole) for w in whole]), drawn, found[0][0][metric].higher))
+    p_values = [_p_of_draws(drawn) for *_, drawn, _ in rows]
+    corrected = holm(p_values)
+    result = []
+    for (metric, i, whole_pair, drawn, higher), p, p_corrected in zip(rows, p_values, corrected, strict=True):
+        later, earlier = (w[~np.isnan(w)] for w in whole_pair)
+        same_seeds = runs[i].seeds == runs[0].seeds and not ensemble
+        p_seeds, effect = _over_seeds(earlier, later, paired=same_seeds)
+        difference = float(later.mean() - earlier.mean())
+        low, high = np.nanpercentile(drawn, [2.5, 97.5])
+        better = "open" if not p_corrected < 0.05 else ("yes" if (difference > 0) == higher else "no")
+        result.append(
+            Difference(
+                metric,
+                names[0],
+                names[i],
+                float(earlier.mean()),
+                float(later.mean()),
+                difference,
+                (float(low), float(high)),
+                p,
+                p_corrected,
+                p_seeds,
+                effect,
+                better,
+            )
+        )
+    return result
+
+
+def _run_names(runs: Sequence[Run]) -> list[str]:
+    names = [run.folder.name or str(run.folder) for run in runs]
+    return names if len(set(names)) == len(names) else [str(run.folder) for run in runs]
+
+
+def _of_run(run: Run, corpus: Corpus, split: str, ensemble: bool) -> list[dict[str, Statistic]]:
+    return [statistics_of(run.tasks, said, cuts) for said, cuts in choose_for(run, corpus, split, ensemble=ensemble)]
+
+
+def _figures(
+    statistic: Statistic, videos: npt.NDArray[np.int64], count: int, weights: FloatArray
+) -> tuple[float, FloatArray]:
+    """Return the metric of all videos, and of each draw."""
+    sums = np.zeros((count, *statistic.per_utterance.shape[1:]))
+    np.add.at(sums, videos, statistic.per_utterance)
+    flat = sums.reshape(count, -1)
+    drawn = (weights @ flat).reshape(len(weights), *sums.shape[1:])
+    with np.errstate(all="ignore"):
+        whole = float(np.nanmean(statistic.finish(sums.sum(axis=0))))
+        return whole, np.asarray(np.nanmean(statistic.finish(drawn), axis=-1))
+
+
+def _pad(values: FloatArray, pair: tuple[FloatArray, FloatArray]) -> FloatArray:
+    width = max(len(p) for p in pair)
+    return np.concatenate([values, np.full(width - len(values), np.nan)])
+
+
+def _p_of_draws(drawn: FloatArray) -> float:
+    """Two-sided share of draws on the other side of 0, never below what the number of draws can tell."""
+    drawn = drawn[~np.isnan(drawn)]
+    if len(drawn) == 0:
+        return 1.0
+    # a difference of exactly 0 speaks for neither side
+    below = np.sum(drawn < 0) + 0.5 * np.sum(drawn == 0)
+    share = min(below, len(drawn) - below) / len(drawn)
+    return float(min(1.0, max(2 * share, 1 / len(drawn))))
+
+
+def _over_seeds(first: FloatArray, second: FloatArray, *, paired: bool) -> tuple[float, float]:
+    if len(first) < 2 or len(second) < 2:
+        return float("nan"), float("nan")
+    if paired:
+        differences = second - first
+        spread = float(np.std(differences, ddof=1))
+        if spread == 0:
+            return float("nan"), float("nan")
+        return float(stats.ttest_rel(second, first).pvalue), float(np.mean(differences)) / spread
+    pooled = float(np.sqrt((np.var(first, ddof=1) + np.var(second, ddof=1)) / 2))
+    if pooled == 0:
+        return float("nan"), float("nan")
+    p = float(stats.ttest_ind(second, first, equal_var=False).pvalue)
+    return p, float(second.mean() - first.mean()) / pooled
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Correct p-values for being several (Holm 1979): each becomes the level at which it would just be rejected.
+
+    >>> [round(p, 4) for p in holm([0.01, 0.04, 0.03])]
+    [0.03, 0.06, 0.06]
+    """
+    order = np.argsort(p_values, kind="stable")
+    corrected = np.empty(len(p_values))
+    highest = 0.0
+    for rank, index in enumerate(order):
+        highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[index]))
+        corrected[index] = highest
+    return [float(p) for p in corrected]
+
+
+def to_latex(differences: Sequence[Difference]) -> str:
+    """Return the comparisons as a LaTeX table (booktabs)."""
+    lines = [
+        r"\begin{tabular}{llrrrrr}",
+        r"\toprule",
+        r"metric & run & first & second & difference & 95\,\% interval & $p$ (Holm) \\",
+        r"\midrule",
+    ]
+    for d in differences:
+        metric, second = (text.replace("_", r"\_") for text in (d.metric, d.second))
+        low, high = d.interval
+        lines.append(
+            rf"{metric} & {second} & {d.first_mean:.4f} & {d.second_mean:.4f} & {d.difference:+.4f} & "
+            rf"[{low:+.4f}, {high:+.4f}] & {d.p_videos_corrected:.4f} \\"
+        )
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n"
