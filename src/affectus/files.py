@@ -5,6 +5,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ except ImportError:  # Windows has no flock
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _DENIED = {errno.EACCES, errno.EPERM, errno.EROFS}
+_RUST_OS_ERROR = re.compile(r"\(os error (\d+)\)")
 
 
 def explain_os_error(error: OSError, path: Path) -> AffectusError:
@@ -54,11 +56,24 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         if temporary.is_dir() and path.is_dir():
             old = holder / "replaced"
             path.rename(old)
-            temporary.rename(path)
+            try:
+                temporary.rename(path)
+            except OSError:
+                old.rename(path)
+                raise
         else:
             temporary.replace(path)
     except OSError as error:
         raise explain_os_error(error, path) from error
+    except AffectusError:
+        raise
+    except Exception as error:
+        # polars and safetensors write from Rust and wrap the system's error in their own
+        found = _RUST_OS_ERROR.search(str(error))
+        if found is None:
+            raise
+        number = int(found[1])
+        raise explain_os_error(OSError(number, os.strerror(number)), path) from error
     finally:
         shutil.rmtree(holder, ignore_errors=True)
 
