@@ -7,7 +7,7 @@ import typer
 from rich.console import Console
 
 import affectus
-from affectus.cli import comparing, data, fitting
+from affectus.cli import comparing, data, fitting, reporting
 from affectus.errors import AffectusError
 
 app = typer.Typer(
@@ -21,6 +21,7 @@ app = typer.Typer(
 )
 data.add_to(app)
 fitting.add_to(app)
+reporting.add_to(app)
 comparing.add_to(app)
 
 

@@ -1,0 +1,95 @@
+"""Learning curves, from what training wrote down."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from affectus.errors import AffectusError
+from affectus.files import read_json
+from affectus.report.data import LearningCurves, SeedCurve
+from affectus.training.loading import Run
+
+BESIDE_LOSS = (
+    "polarity.accuracy",
+    "emotions.weighted_f1",
+    "emotion_class.weighted_f1",
+    "intensity.mae",
+    "emotion_intensity.mae",
+    "ratings.mae",
+)
+"""Which metric is shown where the loss itself selects: the first that the run has."""
+
+
+def learning_curves(run: Run) -> tuple[LearningCurves, ...]:
+    """Return the curves of each stage of training, in its order; none for a model that has no epochs.
+
+    Raises:
+        AffectusError: a history is damaged.
+    """
+    histories = {seed: read_history(run.seed_folder(seed) / "history.jsonl") for seed in run.seeds}
+    rows = [row for history in histories.values() for row in history]
+    stages = list(dict.fromkeys(str(row["stage"]) for row in rows))
+    selecting = run.config.training.select
+    found = []
+    for stage in stages:
+        known = {name for row in rows if row["stage"] == stage for name in row}
+        last = stage == stages[-1]
+        wanted = BESIDE_LOSS if selecting == "loss" else (selecting, *BESIDE_LOSS)
+        metric = next((name for name in wanted if f"valid.{name}" in known), None)
+        if "valid.loss" not in known:
+            selects = "the last epoch counts, for there is no valid split"
+        elif not last:
+            selects = "this stage is trained before the last one, in which the epoch is chosen"
+        else:
+            selects = f"the epoch is chosen by {selecting} on valid"
+        curves = []
+        for seed, history in histories.items():
+            own = [row for row in history if row["stage"] == stage]
+            best = read_json(run.seed_folder(seed) / "result.json").get("best_epoch") if last else None
+            curves.append(
+                SeedCurve(
+                    seed=seed,
+                    train=_column(own, "train.loss"),
+                    valid=_column(own, "valid.loss"),
+                    metric=_column(own, f"valid.{metric}"),
+                    best=best if best is not None and 0 <= best < len(own) else None,
+                )
+            )
+        found.append(LearningCurves(stage, metric, selects, tuple(curves)))
+    return tuple(found)
+
+
+def _column(rows: list[dict[str, Any]], name: str) -> tuple[float, ...]:
+    return tuple(float(row.get(name, np.nan)) for row in rows)
+
+
+def read_history(path: Path) -> list[dict[str, Any]]:
+    """Read the epochs of a seed; none if the file is absent.
+
+    Raises:
+        AffectusError: a line is no JSON object of an epoch.
+    """
+    if not path.is_file():
+        return []
+    rows = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        try:
+            row = json.loads(line)
+            if not isinstance(row, dict) or "stage" not in row:
+                raise ValueError("not an epoch")
+        except ValueError as error:
+            raise AffectusError(
+                "Not an epoch's figures", where=f"{path}, line {number}", got=error, remedy="Train the run again"
+            ) from None
+        rows.append(row)
+    return rows
+
+
+def seed_results(run: Run) -> tuple[int | None, float | None]:
+    """Return the number of parameters (None for a model without) and the mean seconds that a seed took to train."""
+    results = [read_json(run.seed_folder(seed) / "result.json") for seed in run.seeds]
+    seconds = [float(result["seconds"]) for result in results if result.get("seconds") is not None]
+    parameters = results[0].get("parameters")
+    return (None if parameters is None else int(parameters)), (float(np.mean(seconds)) if seconds else None)

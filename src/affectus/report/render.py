@@ -1,0 +1,129 @@
+"""From a :class:`Report` to one HTML page that needs nothing else."""
+
+import re
+from dataclasses import dataclass
+from importlib.resources import files
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from affectus.metrics import METRICS
+from affectus.report.charts import (
+    Chart,
+    calibration_chart,
+    count,
+    emotion_bars,
+    heatmap_chart,
+    learning_charts,
+    text_number,
+    threshold_chart,
+)
+from affectus.report.data import Report, RunPart
+
+FIRST_LOOK = (
+    "polarity.accuracy",
+    "polarity.weighted_f1",
+    "intensity.mae",
+    "intensity.pearson",
+    "emotions.weighted_f1",
+    "emotions.weighted_accuracy",
+    "emotion_class.accuracy",
+    "emotion_class.weighted_f1",
+)
+"""The figures that a single run shows large, where it has them."""
+
+
+@dataclass(frozen=True)
+class _RunCharts:
+    learning: list[Chart]
+    calibration: list[Chart]
+    thresholds: list[Chart]
+
+
+def render(report: Report) -> str:
+    """Return the page."""
+    environment = Environment(
+        loader=PackageLoader("affectus.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters.update(number=text_number, count=count, anchor=_anchor)
+    # the style sheet is ours, and quotes in it must stay quotes
+    style = Markup(files("affectus.report").joinpath("templates/style.css").read_text(encoding="utf-8").strip())
+    labels = [run.label for run in report.runs]
+    heatmaps, highest = _heatmaps(report)
+    single = report.runs[0] if len(report.runs) == 1 else None
+    return environment.get_template("report.html.j2").render(
+        report=report,
+        style=style,
+        title=_title(report),
+        contents=_contents(report),
+        headline=[row for row in report.scores if row.metric.count(".") == 1],
+        tiles=[row for row in report.scores if row.metric in FIRST_LOOK] if single else [],
+        rules=[METRICS[name] for name in _rules(report)],
+        bars={
+            family: [
+                emotion_bars("Weighted accuracy", "weighted_accuracy", rows, labels),
+                emotion_bars("Weighted F1", "weighted_f1", rows, labels),
+            ]
+            for family, rows in report.emotions.items()
+        },
+        charts=[_run_charts(run) for run in report.runs],
+        heatmaps=heatmaps,
+        highest=highest,
+    )
+
+
+def _title(report: Report) -> str:
+    models = list(dict.fromkeys(run.model for run in report.runs))
+    what = " and ".join(models) if len(models) <= 2 else f"{', '.join(models[:-1])} and {models[-1]}"
+    runs = f" ({len(report.runs)} runs)" if len(report.runs) > len(models) else ""
+    return f"{what}{runs} on {report.corpus}, {report.split}"
+
+
+def _contents(report: Report) -> list[tuple[str, str]]:
+    found = [("figures", "Figures"), *((_anchor(family), family) for family in report.emotions)]
+    if report.video:
+        found.append(("video", "One video"))
+    if report.differences:
+        found.append(("differences", "Differences"))
+    found += [(f"run-{place}", run.label) for place, run in enumerate(report.runs, start=1)]
+    return [*found, ("provenance", "Provenance")]
+
+
+def _anchor(name: str) -> str:
+    return "classes-" + re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+
+
+def _rules(report: Report) -> list[str]:
+    names = dict.fromkeys(row.metric.rsplit(".", 1)[-1] for row in report.scores)
+    return [name for name in names if name in METRICS]
+
+
+def _run_charts(run: RunPart) -> _RunCharts:
+    return _RunCharts(
+        learning=[chart for curves in run.curves for chart in learning_charts(curves)],
+        calibration=[calibration_chart(calibration) for calibration in run.calibrations],
+        thresholds=[threshold_chart(curves) for curves in run.thresholds],
+    )
+
+
+def _heatmaps(report: Report) -> tuple[list[list[list[Chart]]], list[float]]:
+    """Per run, per pair of modalities, one chart or two; per run, the largest weight."""
+    every: list[list[list[Chart]]] = []
+    highest: list[float] = []
+    for pairs in report.video.heatmaps if report.video else ():
+        maps = [heatmap for pair in pairs for heatmap in (pair.first, pair.second) if heatmap is not None]
+        top = max((weight for heatmap in maps for line in heatmap.weights for weight in line), default=0.0)
+        drawn = []
+        for pair in pairs:
+            charts = [heatmap_chart(pair.first, "N1", top)]
+            if pair.second is not None:
+                charts.append(heatmap_chart(pair.second, "N2", top))
+            drawn.append(charts)
+        every.append(drawn)
+        highest.append(top)
+    return every, highest
