@@ -55,7 +55,7 @@ def mean_over_steps(ragged: Ragged, rows: IntArray) -> tuple[npt.NDArray[np.floa
     real = (values != 0).any(axis=1)
     lengths = taken.lengths
     if len(taken) and (lengths == 1).all():
-        return values.astype(np.float32), real
+        return np.where(np.isfinite(values), values, np.nan).astype(np.float32), real
     owner = np.repeat(np.arange(len(taken)), lengths)
     finite = np.isfinite(values) & real[:, None]
     starts = np.flatnonzero(np.diff(owner, prepend=-1))

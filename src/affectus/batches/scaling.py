@@ -62,7 +62,8 @@ class Scaler:
                 expected=str(len(self.shift[name])),
                 remedy="Extract the features as for the training corpus",
             )
-        scaled = (values.astype(np.float32) - self.shift[name]) * self.factor[name]
+        with np.errstate(invalid="ignore", over="ignore"):
+            scaled = (values.astype(np.float32) - self.shift[name]) * self.factor[name]
         scaled[~np.isfinite(scaled)] = 0.0
         return np.asarray(scaled, dtype=np.float32)
 

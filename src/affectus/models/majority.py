@@ -40,7 +40,7 @@ def constant_outputs(task: Task, target: Tensor) -> Tensor:
     return torch.logit(rates)
 
 
-@register_model("majority", paper=None, views=tuple(View))
+@register_model("majority", paper=None, views=tuple(View), breaks=("modality_matters",))
 class Majority(Estimator):
     """The most frequent class, the mean, the share of positives: the same for every utterance.
 
