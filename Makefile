@@ -26,7 +26,7 @@ $(READY): pyproject.toml
 
 quickstart: $(READY) ## train and judge MTMM-ES on the embedded corpus, write a report
 	rm -rf $(OUT)/corpus $(OUT)/run $(OUT)/figures.json $(OUT)/report.html
-	$(BIN)/affectus corpus embedded --out $(OUT)/corpus
+	$(BIN)/affectus corpus embedded --videos 600 --out $(OUT)/corpus
 	$(BIN)/affectus train mtmm_es $(OUT)/corpus --tasks polarity,emotions --seeds 2 --jobs 2 --set epochs=15 --out $(OUT)/run
 	$(BIN)/affectus evaluate $(OUT)/run $(OUT)/corpus --split test --json $(OUT)/figures.json
 	$(BIN)/affectus report $(OUT)/run --corpus $(OUT)/corpus --out $(OUT)/report.html
