@@ -242,3 +242,25 @@ def test_checkpoints_hold_nothing_that_runs(corpus: Corpus, tmp_path: Path, monk
             assert torch.load(checkpoint, weights_only=True)["epoch"] == 2
 
     _train(corpus, tmp_path / "run", report=look)
+
+
+@pytest.mark.parametrize("weighing", ["uncertainty", "pcgrad"])
+def test_ways_to_weigh_learn_and_resume(
+    corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, weighing: str
+) -> None:
+    monkeypatch.setattr(callbacks, "CHECKPOINT_SECONDS", 0.0)
+    settings = {"epochs": 12, "learning_rate": 0.02, "weighing": weighing, "clip": 1.0}
+    tasks = ["intensity", "emotion_class"]  # whose gradients conflict here
+    whole = _train(corpus, tmp_path / "whole", tasks=tasks, training=settings)
+    history = _history(whole)
+    assert history[-1]["train.loss"] < history[0]["train.loss"]  # type: ignore[operator]
+    fixed = _train(corpus, tmp_path / "fixed", tasks=tasks, training={**settings, "weighing": "fixed"})
+    assert _history(fixed) != history
+
+    def stop(event: SeedEvent) -> None:
+        if event.epoch == 5:
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        _train(corpus, tmp_path / "stopped", tasks=tasks, training=settings, report=stop)
+    assert _history(_train(corpus, tmp_path / "stopped", tasks=tasks, training=settings)) == history

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from affectus.batches import Scale
 from affectus.errors import AffectusError, suggest, unknown_name
 from affectus.models import MODELS, Model, ModelEntry
-from affectus.objectives import RealLoss
+from affectus.objectives import RealLoss, Weighing
 from affectus.vocabulary import View
 
 
@@ -45,6 +45,11 @@ class TrainingSettings(BaseModel):
     scale: Scale = Field(Scale.STANDARD, description="Feature scaling, fitted on train: standard, max or none.")
     balanced: bool = Field(False, description="Weigh classes inversely to how often they occur in train.")
     real_loss: RealLoss = Field(RealLoss.MSE, description="Loss of tasks with real values: mse, l1 or smooth_l1.")
+    weighing: Weighing = Field(
+        Weighing.FIXED,
+        description="How the tasks' losses are combined: fixed (weights), uncertainty (Kendall et al. 2018) or pcgrad "
+        "(gradient surgery, Yu et al. 2020).",
+    )
     buckets: bool = Field(True, description="Batch samples of similar length together.")
     pad_to: int | None = Field(None, ge=1, description="Pad every video to this many utterances, as released codes do.")
     keep_epochs: bool = Field(

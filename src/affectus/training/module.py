@@ -6,11 +6,14 @@ from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule
+from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor
 
 from affectus.batches import Batch
 from affectus.errors import AffectusError
 from affectus.models import Model, Stage
+from affectus.objectives import Weighing
+from affectus.objectives.weighing import UncertaintyWeights, surgery
 from affectus.training.config import Optimizer, TrainingSettings
 from affectus.training.inference import Collector, EpochScorer
 
@@ -41,6 +44,9 @@ class FitModule(LightningModule):
         self.model, self.current_stage, self.stage_number = model, stage, stage_number
         self.settings, self.seed, self.scorer = settings, seed, scorer
         self.weights = {task.name: task.weight for task in model.tasks}
+        self.uncertainty = UncertaintyWeights(model.tasks) if settings.weighing is Weighing.UNCERTAINTY else None
+        # gradient surgery needs each loss's gradient by itself, so the Trainer must not call backward
+        self.automatic_optimization = settings.weighing is not Weighing.PCGRAD
         self.epoch_row: dict[str, float] = {}
         self._sums: dict[str, Tensor] = {}
         self._count = 0
@@ -56,6 +62,8 @@ class FitModule(LightningModule):
             if group.weight_decay is not None:
                 entry["weight_decay"] = group.weight_decay
             groups.append(entry)
+        if self.uncertainty is not None:
+            groups.append({"params": list(self.uncertainty.parameters()), "name": "uncertainty", "weight_decay": 0.0})
         rate, decay = self.settings.learning_rate, self.settings.weight_decay
         kinds: dict[Optimizer, type[torch.optim.Optimizer]] = {
             Optimizer.ADAM: torch.optim.Adam,
@@ -73,8 +81,10 @@ class FitModule(LightningModule):
     def _losses(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor], Mapping[str, Tensor]]:
         output = self.model(batch)
         losses = self.model.losses(output, batch)
-        total = torch.stack([self.weights.get(name, 1.0) * loss for name, loss in losses.items()]).sum()
-        return total, losses, output.predictions
+        return self._weighed(losses), losses, output.predictions
+
+    def _weighed(self, losses: Mapping[str, Tensor]) -> Tensor:
+        return torch.stack([self.weights.get(name, 1.0) * loss for name, loss in losses.items()]).sum()
 
     def _remember(self, batch: Batch, total: Tensor, losses: Mapping[str, Tensor]) -> None:
         # sums stay on the device: reading them in each step would wait for it
@@ -95,10 +105,26 @@ class FitModule(LightningModule):
         self._sums, self._count = {}, 0
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Return the weighted sum of the losses."""
+        """Return the loss to go down, or go down by gradient surgery."""
         total, losses, _ = self._losses(batch)
         self._remember(batch, total, losses)
+        if not self.automatic_optimization:
+            self._surgery([self.weights.get(name, 1.0) * loss for name, loss in losses.items()])
+        elif self.uncertainty is not None:
+            weighed = {name: self.weights.get(name, 1.0) * loss for name, loss in losses.items()}
+            combined: Tensor = self.uncertainty(weighed)
+            return combined
         return total
+
+    def _surgery(self, losses: list[Tensor]) -> None:
+        optimizer = self.optimizers()
+        assert isinstance(optimizer, LightningOptimizer)
+        parameters = [p for group in self.current_stage.groups.values() for p in group.parameters if p.requires_grad]
+        surgery(losses, parameters)
+        if self.settings.clip is not None:
+            torch.nn.utils.clip_grad_norm_(parameters, self.settings.clip)
+        optimizer.step()
+        optimizer.zero_grad()
 
     def on_validation_epoch_start(self) -> None:
         """Keep the training losses; start collecting."""

@@ -352,7 +352,8 @@ def _fit_stages(
                 accelerator={"auto": "auto", "cpu": "cpu", "cuda": "gpu"}[device],
                 devices=1,
                 max_epochs=epochs,
-                gradient_clip_val=settings.clip,
+                # the Trainer refuses to clip where the module steps by itself; that does it then
+                gradient_clip_val=settings.clip if module.automatic_optimization else None,
                 callbacks=[end],
                 logger=False,
                 enable_checkpointing=False,
