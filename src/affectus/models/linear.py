@@ -8,8 +8,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 import torch
-from sklearn.linear_model import LogisticRegression, Ridge
-from sklearn.model_selection import GroupKFold
 from torch import Tensor
 
 from affectus.batches.batch import Batch
@@ -133,6 +131,8 @@ class Linear(Estimator):
         self, task: Task, x: Array, target: Array, groups: npt.NDArray[np.int64]
     ) -> Iterator[tuple[list[int], Array, Array]]:
         """Yield which outputs were fitted, their weights (outputs, dim) and biases; the others stay constant."""
+        from sklearn.linear_model import Ridge  # slow to import, and only fitting needs it
+
         known = ~np.isnan(target)
         if task.kind in (TaskKind.BINARY, TaskKind.ONE_OF_K):
             rows = known[:, 0]
@@ -154,6 +154,8 @@ class Linear(Estimator):
                 yield [column], *self._logistic(x[rows], y.astype(int), weights)
 
     def _logistic(self, x: Array, y: npt.NDArray[np.int64], weights: Mapping[int, float]) -> tuple[Array, Array]:
+        from sklearn.linear_model import LogisticRegression
+
         chosen = "balanced" if self.balanced else {k: w for k, w in weights.items() if (y == k).any()} or None
         fitted = LogisticRegression(C=self.C, class_weight=chosen, max_iter=2000).fit(x, y)
         return fitted.coef_, fitted.intercept_
@@ -165,6 +167,9 @@ class Linear(Estimator):
         folds = min(FOLDS, len(np.unique(groups)))
         if folds < 2:
             return ALPHAS[-1]
+        from sklearn.linear_model import Ridge
+        from sklearn.model_selection import GroupKFold
+
         errors = np.zeros(len(ALPHAS))
         for train, test in GroupKFold(folds).split(x, y, groups):
             for i, alpha in enumerate(ALPHAS):

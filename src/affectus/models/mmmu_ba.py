@@ -37,7 +37,8 @@ from affectus.vocabulary import View
         "https://aclanthology.org/D18-1382",
     ),
     views={View.CONTEXTUAL},
-    training={"optimizer": "adam", "learning_rate": 1e-3, "batch_size": 32, "epochs": 15},
+    # features go in as they are, as in the released code
+    training={"optimizer": "adam", "learning_rate": 1e-3, "batch_size": 32, "epochs": 15, "scale": "none"},
     presets={
         "as_released": {
             "options": {"attention": "unmasked", "keras_gru": True},
