@@ -7,10 +7,10 @@ from affectus.corpus import Corpus, load_corpus
 from affectus.corpus.storage import corpus_hash
 from affectus.evaluation.evaluate import Reporter
 from affectus.files import write_text
-from affectus.report.collect import collect
+from affectus.report.collecting import collect
 from affectus.report.commands import report_command
 from affectus.report.data import Report
-from affectus.report.render import render
+from affectus.report.rendering import render
 from affectus.training.loading import Run, load_run
 
 __all__ = ["Report", "collect", "render", "write_report"]

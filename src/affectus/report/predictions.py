@@ -39,7 +39,7 @@ def confusions(one: Judged) -> tuple[Confusion, ...]:
                 known = ~np.isnan(targets[:, column])
                 truth = targets[known, column].astype(np.int64)
                 said = [labels[known, column] for labels in cut]
-                found.append(_confusion(f"{task.name}: {value}", (f"no {value}", value), truth, said))
+                found.append(_confusion(f"{task.name}: {value}", (f"not {value}", value), truth, said))
         elif task.name == "intensity" or task.name.startswith("sentiment_"):
             found += _intensity(one, task, targets, given)
     return tuple(found)

@@ -20,17 +20,27 @@ from affectus.report.charts import (
 )
 from affectus.report.data import Report, RunPart
 
-FIRST_LOOK = (
+HEADLINE = (
     "polarity.accuracy",
     "polarity.weighted_f1",
-    "intensity.mae",
-    "intensity.pearson",
     "emotions.weighted_f1",
     "emotions.weighted_accuracy",
+    "emotions7.weighted_f1",
+    "emotions7.weighted_accuracy",
     "emotion_class.accuracy",
     "emotion_class.weighted_f1",
+    "intensity.mae",
+    "intensity.pearson",
+    "intensity.acc2",
+    "intensity.acc2_negative_nonnegative",
+    "intensity.acc2_negative_positive",
+    "intensity.acc5",
+    "intensity.acc7",
+    "emotion_intensity.mae",
+    "ratings.mae",
+    "ratings.pearson",
 )
-"""The figures that a single run shows large, where it has them."""
+"""What a first look needs; the page has the other figures too, folded away."""
 
 
 @dataclass(frozen=True)
@@ -50,19 +60,21 @@ def render(report: Report) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters.update(number=text_number, count=count, anchor=_anchor)
+    environment.filters.update(number=text_number, count=count, anchor=_anchor, breakable=_breakable)
     # the style sheet is ours, and quotes in it must stay quotes
     style = Markup(files("affectus.report").joinpath("templates/style.css").read_text(encoding="utf-8").strip())
     labels = [run.label for run in report.runs]
     heatmaps, highest = _heatmaps(report)
-    single = report.runs[0] if len(report.runs) == 1 else None
+    headline = [row for row in report.scores if row.metric in HEADLINE]
+    versions = list(dict.fromkeys(", ".join(f"{k} {v}" for k, v in run.versions.items()) for run in report.runs))
     return environment.get_template("report.html.j2").render(
         report=report,
         style=style,
         title=_title(report),
         contents=_contents(report),
-        headline=[row for row in report.scores if row.metric.count(".") == 1],
-        tiles=[row for row in report.scores if row.metric in FIRST_LOOK] if single else [],
+        # a corpus with tasks of its own has none of the usual figures
+        headline=headline or [row for row in report.scores if row.metric.count(".") == 1],
+        versions=versions,
         rules=[METRICS[name] for name in _rules(report)],
         bars={
             family: [
@@ -91,11 +103,16 @@ def _contents(report: Report) -> list[tuple[str, str]]:
     if report.differences:
         found.append(("differences", "Differences"))
     found += [(f"run-{place}", run.label) for place, run in enumerate(report.runs, start=1)]
-    return [*found, ("provenance", "Provenance")]
+    return found
 
 
 def _anchor(name: str) -> str:
     return "classes-" + re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+
+
+def _breakable(name: str) -> list[str]:
+    """Cut a metric's name where a narrow screen may break it."""
+    return re.findall(r"[^._]+[._]?|[._]", name)
 
 
 def _rules(report: Report) -> list[str]:
