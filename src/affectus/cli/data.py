@@ -13,6 +13,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from rich.table import Table
 from typer.core import TyperCommand
 
+from affectus.cli import embedded
+
 if TYPE_CHECKING:
     from affectus.corpus import Corpus
     from affectus.corpus.check import Report
@@ -124,7 +126,7 @@ def _print_summary(corpus: "Corpus") -> None:
         console.print(f"- {note}", markup=False)
 
 
-def _show(corpus: "Corpus", as_json: bool, out: Path | None = None) -> None:
+def show_corpus(corpus: "Corpus", as_json: bool, out: Path | None = None) -> None:
     """Print what a corpus holds, and where it was written."""
     if as_json:
         _print_json(_summary(corpus) if out is None else {**_summary(corpus), "out": str(out)})
@@ -174,7 +176,7 @@ def import_source(
             out=out,
             progress=advance,
         )
-    _show(corpus, as_json, out)
+    show_corpus(corpus, as_json, out)
 
 
 @corpus_app.command("show")
@@ -182,7 +184,7 @@ def show(folder: Folder, as_json: AsJson = False) -> None:
     """Print what a corpus holds: splits, modalities, labels, and what the reader noted."""
     from affectus.corpus import load_corpus
 
-    _show(load_corpus(folder), as_json)
+    show_corpus(load_corpus(folder), as_json)
 
 
 def _print_report(report: "Report") -> None:
@@ -265,10 +267,11 @@ def align(
     with _progress("Aligning") as advance:
         corpus = align_corpus(load_corpus(folder), to, modalities=kept, progress=advance)
         save_corpus(corpus, out)
-    _show(corpus, as_json, out)
+    show_corpus(corpus, as_json, out)
 
 
 def add_to(app: typer.Typer) -> None:
     """Add the verbs to the command line."""
     app.command("import", cls=ImportCommand)(import_source)
+    embedded.add_to(corpus_app)
     app.add_typer(corpus_app, name="corpus")

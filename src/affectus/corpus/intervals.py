@@ -65,7 +65,7 @@ def nearest_steps(
         utterances: (Q,) the utterance of each.
         low: (Q,) what ``overlap_ranges`` says of them: the step before which the query falls.
 
-    Of two steps equally near, the earlier is taken.
+    Of the steps before and after it that are equally near, the one before is taken.
     """
     first, last = step_offsets[utterances], step_offsets[utterances + 1] - 1
     there = first <= last

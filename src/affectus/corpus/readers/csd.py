@@ -180,11 +180,10 @@ def read_csd(sources: Sequence[Path], options: ReadOptions) -> Corpus:
                 "There are several files of labels", got=", ".join(str(file.path) for file in labels), expected="one"
             )
         others = [file for file in files if not file.is_labels]
-        if labels:
-            segments = _labelled_segments(labels[0])
-            columns, schemes = _schemes(labels[0], segments)
-        else:
-            segments, columns, schemes = _whole_videos(others), [], []
+        segments = _labelled_segments(labels[0]) if labels else _whole_videos(others)
+        if not any(part.ids for part in segments):
+            raise AffectusError("The source holds no utterance", where=", ".join(path.name for path in sources))
+        columns, schemes = _schemes(labels[0], segments) if labels else ([], [])
         return _build(segments, others, columns, schemes, options, labels[0] if labels else None)
 
 
