@@ -7,7 +7,7 @@ import typer
 from rich.console import Console
 
 import affectus
-from affectus.cli import comparing, data, fitting, reporting
+from affectus.cli import comparing, data, features, fitting, reporting
 from affectus.errors import AffectusError
 
 app = typer.Typer(
@@ -20,6 +20,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 data.add_to(app)
+features.add_to(app)
 fitting.add_to(app)
 reporting.add_to(app)
 comparing.add_to(app)

@@ -1,1 +1,1 @@
-
+"""Media and transcripts -> features."""

