@@ -149,7 +149,7 @@ def check_features(ragged: Ragged, card: ModalityCard, table: pl.DataFrame) -> M
             inf += np.isinf(values).sum(axis=0)
             nan += np.isnan(values).sum(axis=0)
             for column in np.flatnonzero(bad.any(axis=0)).tolist():
-                hits.setdefault(column, set()).update(rows[bad[:, column]].tolist())
+                hits.setdefault(column, set()).update(np.unique(rows[bad[:, column]]).tolist())
     found.nan, found.inf = int(nan.sum()), int(inf.sum())
     ids = table["id"]
     for column in sorted(hits):

@@ -366,6 +366,7 @@ def _cut(segments: list[_Segments], file: _File, options: ReadOptions, position:
             one, many = np.array([0, len(steps)]), np.array([0, len(part.times)])
             low, high = overlap_ranges(steps, one, part.times, many)
             bounds = list(zip(low.tolist(), high.tolist(), strict=True))
-        sequences += [values[low:high] for low, high in bounds]
+        # copies, so that a video's other frames are freed
+        sequences += [values[low:high].astype(np.float32) for low, high in bounds]
         times += [steps[low:high] for low, high in bounds]
     return Ragged.from_sequences(sequences, width or 0, times=times)
