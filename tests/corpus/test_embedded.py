@@ -93,7 +93,7 @@ def test_deferred_utterances_hold_nothing_themselves() -> None:
     assert r2_score(y[rest], Ridge(1.0).fit(own[train], y[train]).predict(own[rest])) < 0.02
 
 
-@pytest.mark.parametrize(("size", "low", "high"), [(1.0, 0.15, 0.6), (0.0, -0.02, 0.01)])
+@pytest.mark.parametrize(("size", "low", "high"), [(1.0, 0.4, 0.8), (0.0, -0.02, 0.01)])
 def test_cross_modal_effect(size: float, low: float, high: float) -> None:
     corpus = make_embedded(videos=MANY, context=0, cross_modal=size, missing=0)
     y = sentiment(corpus)
@@ -121,7 +121,8 @@ def test_cross_task_effect(size: float, low: float, high: float) -> None:
     assert low < r["disgust"] ** 2 < high
     # and the other way round
     filled = np.where(known[:, None], emotions, 0)
-    assert explained(corpus, filled, np.where(known, y, np.nan)) > 0.6 if size else True
+    back = explained(corpus, filled, np.where(known, y, np.nan))
+    assert (back > 0.6) if size else (back < 0.01)
 
 
 def test_emotion_labels_are_few_on_train_alone() -> None:

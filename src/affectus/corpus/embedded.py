@@ -5,42 +5,43 @@ model finds what was planted. Three effects are planted; the size of each is a p
 
 The rule
 --------
-N(0, s) is a normal draw of standard deviation s, relu(x) = max(x, 0), clip(x) brings x into the label's range. All
-draws are independent unless said otherwise, so utterances of a video share nothing but what stands below.
+N(s) is a normal draw of mean 0 and standard deviation s, relu(x) = max(x, 0); all draws are independent unless said
+otherwise, so utterances of a video share nothing but what stands below.
 
-1. *Content.* An utterance means a triple c = (z, y, a): valence z, inner feeling y and arousal a, each N(0, 1).
-2. *Labels.* ``sentiment`` = clip(1.5 z) in [-3, 3]. Emotions stand in the plane of felt valence and arousal,
+1. *Content.* An utterance means a triple c = (z, y, a): valence z, inner feeling y and arousal a. Each is positive or
+   negative with equal probability and has a size uniform in [0.4, 2].
+2. *Labels.* ``sentiment`` = 1.5 z, in [-3, 3]. Emotions stand in the plane of felt valence and arousal,
    e = (k z + sqrt(1 - k^2) y, a), where k = ``cross_task``. Each of the six has a direction d there (``DIRECTIONS``)
-   and the intensity clip(2 relu(d.e - 0.6)) in [0, 3], rounded to thirds. ``emotion_class`` is the strongest, or *none*
-   if all six are 0.
-3. *Own channels.* Each modality shows the content through a few channels of its own:
-   text (g z, g y) + N(0, 0.2); audio (z, y) + N(0, 1.2), a + N(0, 0.3) and the tone g + N(0, 0.2);
-   vision the same as audio, without the tone.
-4. *Cross-modal effect.* The tone g is -1, with probability ``cross_modal`` / 2, else 1. So what the words say has to be
-   turned round when the voice is ironic: the meaning is the product of a text and an audio channel, and at 1 the words
-   alone tell nothing of it.
-5. *Contextual effect.* With probability ``context`` / 2 an utterance is *deferred*: its own channels (text and vision
-   all, audio all but the tone) show no content but the noise alone, and the content is shown by one neighbour instead,
-   in another modality than the words: by guest channels (z, y, a) + N(0, 0.2) of the *audio of the previous* utterance
-   or of the *vision of the next* one, with equal probability (an utterance at an end of the video has one neighbour and
-   uses it). Guest channels that have no guest show the noise alone. Tone does not turn guests round.
-6. *Vectors.* A modality's channels, joined by a fingerprint of four N(0, 1) that all modalities of an utterance share
-   (as loudness or speed do in real ones), are rotated into ``dims`` dimensions by a random matrix with orthonormal
-   rows, and N(0, 0.1) is added to every dimension. With ``steps`` each modality is a sequence with one step per word:
-   the vector plus N(0, 0.5) at each step, centred so that the mean over the steps is the vector again.
-7. *Missing modalities.* Each modality of an utterance is missing with probability ``missing``, but if all three would
+   and the intensity 2 relu(d.e - 1), at most 3, rounded to thirds. ``emotion_class`` is the strongest, or *none* if all
+   six are 0.
+3. *Own channels.* The reading r of an utterance is c + N(0.2). Text shows r. Audio and vision each show a worse copy of
+   the reading, r + N(0.8). So text, where it is there and says what is meant, leaves the others nothing to add.
+4. *Cross-modal effect.* The tone g is -1, ironic, with probability 0.3 ``cross_modal``, else 1. Text shows
+   (g r_z, g r_y, r_a); audio shows g + N(0.2) in a channel of its own. So the words lie now and then; that they do is
+   seen in the other modalities, roughly as the disagreement with their copies, exactly as a product with the tone.
+5. *Contextual effect.* With probability 0.4 ``context`` an utterance is *deferred*: in rule 3 its c is replaced by 0,
+   so that its own features hold no content, and c is shown by one neighbour instead, in another modality than text: by
+   three guest channels, c + N(0.2), of the *audio of the previous* utterance or of the *vision of the next* one, with
+   equal probability (an utterance at an end of the video has one neighbour and uses it). Guest channels without a guest
+   show N(0.2). Tone does not turn guests round.
+6. *Cross-task effect.* k of rule 2: at 1 sentiment and felt valence are the same number, at 0 they are independent and
+   neither task tells anything of the other. A training utterance has emotion labels with probability ``emotion_labels``
+   only (the six together; ``emotion_class`` by a draw of its own). So the many sentiment labels can teach what the few
+   emotion labels cannot.
+7. *Vectors.* A modality's channels are rotated into ``dims`` dimensions by a random matrix with orthonormal rows, and
+   N(0.1) is added to every dimension. With ``steps`` each modality is a sequence with one step per word of the
+   transcript: the vector plus N(0.5) at each step, centred so that the mean over the steps is the vector again.
+8. *Missing modalities.* Each modality of an utterance is missing with probability ``missing``, but if all three would
    be, text stays. Where text is missing there is no transcript.
-8. *Missing labels.* A training utterance has a sentiment label with probability ``sentiment_labels`` only; every other
-   label (the six emotions together, the class, sentiment on valid and test) is there with probability 0.95. So with
-   ``cross_task`` near 1 the many emotion labels teach what the few sentiment labels cannot, and at 0 sentiment and
-   emotions are independent and neither task tells anything of the other.
-9. *One modality's sentiment.* ``sentiment_text``, ``_audio`` and ``_vision`` are clip(1.5 x) of the valence x that the
-   modality shows (its first own channel); missing where the modality is, and otherwise there with probability 0.95.
-10. *Text.* A transcript of 3 to 8 words is built from the channels of text: an adjective for the first, a feeling for
-   the second; a deferred utterance says something empty. Transcripts hold no other signal.
+9. *Missing labels.* Every label that rule 6 does not make rare is there with probability 0.95.
+10. *One modality's sentiment.* ``sentiment_text``, ``_audio`` and ``_vision`` are 1.5 x, clipped to [-3, 3], of the
+    valence x that the modality shows (its first channel); missing where the modality is.
+11. *Text.* A transcript of 3 to 8 words is built from the channels of text: an adjective for the first, a feeling for
+    the second; a deferred utterance says something empty. Transcripts hold no other signal.
 
 A parameter changes nothing but what it governs: corpora of one seed have the same contents, noise and splits whatever
-the sizes of the effects. Every number is drawn by NumPy's PCG64, and features are rounded to four decimals.
+the sizes of the effects (the noise of single steps apart). Numbers are drawn by NumPy's PCG64, features are rounded to
+four decimals.
 """
 
 from collections.abc import Mapping
@@ -72,9 +73,12 @@ DIRECTIONS: Mapping[str, tuple[float, float]] = {
 DIMS: Mapping[str, int] = {TEXT: 32, AUDIO: 16, VISION: 16}
 SHARES: Mapping[str, float] = {Split.TRAIN: 0.6, Split.VALID: 0.15, Split.TEST: 0.25}
 """Share of the videos in each split."""
-FINGERPRINT, MOST_UTTERANCES, FEWEST_UTTERANCES = 4, 12, 4
-WIDTHS = {TEXT: 2 + FINGERPRINT, AUDIO: 7 + FINGERPRINT, VISION: 6 + FINGERPRINT}
-"""Number of channels of each modality."""
+FEWEST_UTTERANCES, MOST_UTTERANCES = 4, 12
+MOST_IRONIC, MOST_DEFERRED = 0.3, 0.4
+"""Share of ironic and of deferred utterances at an effect size of 1."""
+CHANNELS: Mapping[str, int] = {TEXT: 3, AUDIO: 7, VISION: 6}
+"""Channels of each modality: the reading; in audio the tone; in audio and vision three for a guest."""
+LABELLED = 0.95
 
 
 def make_embedded(
@@ -85,7 +89,7 @@ def make_embedded(
     cross_modal: float = 1.0,
     cross_task: float = 1.0,
     missing: float = 0.1,
-    sentiment_labels: float = 0.25,
+    emotion_labels: float = 0.2,
     steps: bool = False,
     dims: Mapping[str, int] | None = None,
 ) -> Corpus:
@@ -94,11 +98,11 @@ def make_embedded(
     Args:
         videos: how many, at least 4; each has 4 to 12 utterances.
         seed: of everything that is drawn.
-        context: size of the contextual effect in [0, 1]; half of it is the share of deferred utterances.
-        cross_modal: size of the cross-modal effect in [0, 1]; half of it is the share of ironic utterances.
+        context: size of the contextual effect in [0, 1]; 0.4 of it is the share of deferred utterances.
+        cross_modal: size of the cross-modal effect in [0, 1]; 0.3 of it is the share of ironic utterances.
         cross_task: size of the cross-task effect in [0, 1], the correlation of sentiment with felt valence.
         missing: share of missing modalities, in [0, 1).
-        sentiment_labels: share of training utterances that have a sentiment label, in (0, 1].
+        emotion_labels: share of training utterances that have emotion labels, in (0, 1].
         steps: word-aligned sequences of 3 to 8 steps instead of one vector per utterance.
         dims: width of the vectors of each modality; those not named keep 32 (text), 16 (audio), 16 (vision).
 
@@ -108,27 +112,26 @@ def make_embedded(
     Raises:
         AffectusError: a parameter is out of its range.
     """
-    widths = _check(videos, seed, dims, context, cross_modal, cross_task, missing, sentiment_labels)
+    widths = _check(videos, seed, dims, context, cross_modal, cross_task, missing, emotion_labels)
     names = ("layout", "content", "noise", "effects", "rotation", "dimensions", "missing", "labels", "words", "steps")
     streams = np.random.SeedSequence(seed).spawn(len(names))
     draw = {name: np.random.Generator(np.random.PCG64(s)) for name, s in zip(names, streams, strict=True)}
 
     table, position, last = _layout(draw["layout"], videos)
     count = len(position)
-    content = draw["content"].normal(size=(count, 3))  # (z, y, a)
-    tone = np.where(draw["effects"].random(count) < cross_modal / 2, -1.0, 1.0)
-    deferred = draw["effects"].random(count) < context / 2
+    signs, sizes = draw["content"].choice([-1.0, 1.0], (count, 3)), draw["content"].uniform(0.4, 2.0, (count, 3))
+    content = signs * sizes  # (z, y, a)
+    tone = np.where(draw["effects"].random(count) < MOST_IRONIC * cross_modal, -1.0, 1.0)
+    deferred = draw["effects"].random(count) < MOST_DEFERRED * context
     backward = np.where(last, True, (position > 0) & (draw["effects"].random(count) < 0.5))
     channels = _channels(draw["noise"], content, tone, deferred, backward)
-    fingerprint = draw["noise"].normal(size=(count, FINGERPRINT))
     present = _present(draw["missing"], count, missing)
     transcripts = _transcripts(draw["words"], channels[TEXT], deferred)
     lengths = np.array([len(words) for words in transcripts])
 
     features = {}
     for m, name in enumerate(KNOWN_MODALITIES):
-        joined = np.concatenate([channels[name], fingerprint], axis=1)
-        vectors = joined @ _rotation(draw["rotation"], joined.shape[1], widths[name])
+        vectors = channels[name] @ _rotation(draw["rotation"], CHANNELS[name], widths[name])
         vectors += draw["dimensions"].normal(scale=0.1, size=vectors.shape)
         repeats = lengths if steps else np.ones(count, np.int64)
         if steps:
@@ -145,11 +148,13 @@ def make_embedded(
     ]
     shown = {name: channels[name][:, 0] for name in KNOWN_MODALITIES}
     train = (table["split"] == Split.TRAIN).to_numpy()
-    labels = _labels(draw["labels"], content, shown, present, train, cross_task, sentiment_labels)
+    labels = _labels(draw["labels"], content, shown, present, train, cross_task, emotion_labels)
     said = [words if there else None for words, there in zip(transcripts, present[:, 0], strict=True)]
     table = _with_text(table, said, with_words=steps).with_columns(**labels)
-    sizes = f"context {context:g}, cross_modal {cross_modal:g}, cross_task {cross_task:g}, missing {missing:g}"
-    return build_corpus(table, features, _card(schemes, widths, steps, f"seed {seed}, {sizes}", sentiment_labels))
+    parameters = (
+        f"seed {seed}, context {context:g}, cross_modal {cross_modal:g}, cross_task {cross_task:g}, missing {missing:g}"
+    )
+    return build_corpus(table, features, _card(schemes, widths, steps, parameters, emotion_labels))
 
 
 def _check(videos: int, seed: int, dims: Mapping[str, int] | None, *shares: float) -> dict[str, int]:
@@ -157,21 +162,21 @@ def _check(videos: int, seed: int, dims: Mapping[str, int] | None, *shares: floa
         raise AffectusError("The embedded corpus needs more videos", got=videos, expected="at least 4")
     if seed < 0:
         raise AffectusError("The seed of the embedded corpus is negative", got=seed, expected="a whole number from 0")
-    context, cross_modal, cross_task, missing, sentiment_labels = shares
+    context, cross_modal, cross_task, missing, emotion_labels = shares
     effects = {"context": context, "cross_modal": cross_modal, "cross_task": cross_task}
     for name, size in effects.items():
         if not 0 <= size <= 1:
             raise AffectusError(f"The effect size {name!r} is out of range", got=size, expected="a number in [0, 1]")
     if not 0 <= missing < 1:
         raise AffectusError("The share of missing modalities is out of range", got=missing, expected="in [0, 1)")
-    if not 0 < sentiment_labels <= 1:
-        raise AffectusError("The share of sentiment labels is out of range", got=sentiment_labels, expected="in (0, 1]")
+    if not 0 < emotion_labels <= 1:
+        raise AffectusError("The share of emotion labels is out of range", got=emotion_labels, expected="in (0, 1]")
     widths = dict(DIMS)
     for name, dim in (dims or {}).items():
         if name not in widths:
             raise unknown_name("modality", name, widths, where="the embedded corpus")
-        if dim < WIDTHS[name]:
-            raise AffectusError(f"The {name} vectors are too narrow", got=dim, expected=f"at least {WIDTHS[name]}")
+        if dim < CHANNELS[name]:
+            raise AffectusError(f"The {name} vectors are too narrow", got=dim, expected=f"at least {CHANNELS[name]}")
         widths[name] = dim
     return widths
 
@@ -224,17 +229,11 @@ def _channels(
     def noisy(values: FloatArray, scale: float) -> FloatArray:
         return values + draw.normal(scale=scale, size=values.shape)
 
-    return {
-        TEXT: noisy(tone[:, None] * own[:, :2], 0.2),
-        AUDIO: np.concatenate(
-            [noisy(own[:, :2], 1.2), noisy(own[:, 2:], 0.3), noisy(tone[:, None], 0.2), noisy(guests["previous"], 0.2)],
-            axis=1,
-        ),
-        VISION: np.concatenate(
-            [noisy(own[:, :2], 1.2), noisy(own[:, 2:], 0.3), noisy(guests["next"], 0.2)],
-            axis=1,
-        ),
-    }
+    reading = noisy(own, 0.2)
+    turned = reading * np.stack([tone, tone, np.ones(count)], axis=1)
+    audio = [noisy(reading, 0.8), noisy(tone[:, None], 0.2), noisy(guests["previous"], 0.2)]
+    vision = [noisy(reading, 0.8), noisy(guests["next"], 0.2)]
+    return {TEXT: turned, AUDIO: np.concatenate(audio, axis=1), VISION: np.concatenate(vision, axis=1)}
 
 
 def _rotation(draw: Generator, channels: int, dim: int) -> FloatArray:
@@ -265,13 +264,13 @@ def _labels(
     present: BoolArray,
     train: BoolArray,
     cross_task: float,
-    sentiment_labels: float,
+    emotion_labels: float,
 ) -> dict[str, pl.Series]:
     count = len(content)
     valence, inner, arousal = content.T
     felt = np.stack([cross_task * valence + np.sqrt(1 - cross_task**2) * inner, arousal], axis=1)
     directions = np.array([DIRECTIONS[name] for name in SIX_EMOTIONS])
-    raw = np.clip(2 * (felt @ directions.T - 0.6), 0, 3)
+    raw = np.clip(2 * (felt @ directions.T - 1), 0, 3)
     intensity = np.round(raw * 3) / 3
     strongest = np.where(intensity.max(axis=1) > 0, raw.argmax(axis=1), SEVEN_EMOTIONS.index(Emotion.NONE))
 
@@ -282,15 +281,15 @@ def _labels(
         clipped: FloatArray = np.clip(1.5 * values, -3.0, 3.0).round(2)
         return clipped
 
-    known = draw.random(count) < np.where(train, sentiment_labels, 0.95)
-    labels = {"sentiment": real(sentiment(valence), known)}
-    known = draw.random(count) < 0.95
+    labels = {"sentiment": real(sentiment(valence), draw.random(count) < LABELLED)}
+    often = np.where(train, emotion_labels, LABELLED)
+    known = draw.random(count) < often
     labels |= {name: real(intensity[:, k], known) for k, name in enumerate(SIX_EMOTIONS)}
-    known = draw.random(count) < 0.95
+    known = draw.random(count) < often
     classes = [SEVEN_EMOTIONS[k] if there else None for k, there in zip(strongest, known, strict=True)]
     labels["emotion_class"] = pl.Series(classes, dtype=pl.String)
     for m, name in enumerate(KNOWN_MODALITIES):
-        known = (draw.random(count) < 0.95) & present[:, m]
+        known = (draw.random(count) < LABELLED) & present[:, m]
         labels[f"sentiment_{name}"] = real(sentiment(shown[name]), known)
     return labels
 
@@ -312,15 +311,19 @@ _FEELINGS = (
     ("thrilled", "overjoyed"),
 )
 _EMPTY = (
-    "you know what I mean", "that is how it went", "as I was saying", "let me put it this way", "well you saw that",
+    "you know what I mean",
+    "that is how it went",
+    "as I was saying",
+    "let me put it this way",
+    "well you saw that",
     "so there you have it",
-)  # fmt: skip
+)
 _LEVELS = (-1.2, -0.4, 0.4, 1.2)
 
 
 def _transcripts(draw: Generator, text: FloatArray, deferred: BoolArray) -> list[list[str]]:
-    """Say what the two channels of text show, in 3 to 8 words (rule 10)."""
-    levels = np.digitize(text, _LEVELS)
+    """Say what the two channels of text show, in 3 to 8 words (rule 11)."""
+    levels = np.digitize(text[:, :2], _LEVELS)
     # one row of draws per utterance, so that the effects' sizes move no later draw
     picks = draw.random((len(text), 6))
 
@@ -353,7 +356,7 @@ def _with_text(table: pl.DataFrame, said: list[list[str] | None], *, with_words:
 
 
 def _card(
-    schemes: list[LabelScheme], widths: Mapping[str, int], steps: bool, parameters: str, sentiment_labels: float
+    schemes: list[LabelScheme], widths: Mapping[str, int], steps: bool, parameters: str, emotion_labels: float
 ) -> Card:
     return Card(
         name="embedded",
@@ -367,6 +370,6 @@ def _card(
         notes=[
             "Generated: no figure on this corpus says anything about people.",
             f"Parameters: {parameters}.",
-            f"A share of {sentiment_labels:g} of the training utterances has a sentiment label, by design.",
+            f"A share of {emotion_labels:g} of the training utterances has emotion labels, by design.",
         ],
     )
