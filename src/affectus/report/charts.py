@@ -225,10 +225,23 @@ def _epochs(title: str, curves: LearningCurves, groups: list[tuple[str, str, lis
     return Chart(title, svg, tuple(legend), Table(tuple(head), tuple(rows)))
 
 
+def scored(rows: Sequence[EmotionRow], runs: int) -> list[int]:
+    """Return the places of the runs that tell these emotions at all."""
+    return [run for run in range(runs) if any(row.predicted[run] is not None for row in rows)]
+
+
 def emotion_bars(title: str, rule: str, rows: Sequence[EmotionRow], runs: Sequence[str]) -> Chart:
-    """Draw one metric per emotion and run as bars from 0 to 1, with the spread over seeds and the majority's value."""
+    """Draw one metric per emotion as bars from 0 to 1, with the spread over seeds and the majority's value.
+
+    Args:
+        title: of the chart.
+        rule: which of the rows' scores.
+        rows: the emotions.
+        runs: the labels of all runs; those without any score of these emotions are left out.
+    """
+    places = scored(rows, len(runs))
     bar, gap, left, right = 11.0, 9.0, 78.0, 14.0
-    group = len(runs) * bar
+    group = len(places) * bar
     height = TOP + len(rows) * (group + gap) + BOTTOM - 12
 
     def x(value: float) -> float:
@@ -246,14 +259,14 @@ def emotion_bars(title: str, rule: str, rows: Sequence[EmotionRow], runs: Sequen
         parts.append(element("text", row.emotion, x=_n(left - 6), y=_n(top + group / 2), class_="tick left"))
         scores = row.scores[rule]
         cells = []
-        for number, score in enumerate(scores.scores):
-            y = top + number * bar
+        for number, run in enumerate(places):
+            score, y = scores.scores[run], top + number * bar
             if score is None or math.isnan(score.mean):
                 cells.append(NOTHING)
                 continue
             cells.append(f"{text_number(score.mean)} ± {text_number(score.std)}")
             width = _n(x(score.mean) - left)
-            style = f"bar c{number % COLOURS}"
+            style = f"bar c{run % COLOURS}"
             parts.append(element("rect", x=_n(left), y=_n(y), width=width, height=_n(bar - 2), class_=style))
             if score.std > 0:
                 middle = _n(y + bar / 2 - 1)
@@ -264,10 +277,11 @@ def emotion_bars(title: str, rule: str, rows: Sequence[EmotionRow], runs: Sequen
                 at = _n(x(value))
                 parts.append(element("line", x1=at, x2=at, y1=_n(top - 2), y2=_n(top + group), class_="majority"))
         table.append((row.emotion, *cells, *(text_number(value) for value in scores.majority)))
-    legend = [Key(f"c{number % COLOURS}", "box", run) for number, run in enumerate(runs)]
+    legend = [Key(f"c{run % COLOURS}", "box", runs[run]) for run in places]
     legend.append(Key("majority", "line", "majority class"))
     majorities = len(rows[0].scores[rule].majority)
-    head = ("emotion", *runs, *(["majority"] * majorities if majorities == 1 else [f"majority of {r}" for r in runs]))
+    last = ["majority"] if majorities == 1 else [f"majority of {run}" for run in runs]
+    head = ("emotion", *(runs[run] for run in places), *last)
     return Chart(title, _picture(title, WIDTH, height, parts), tuple(legend), Table(head, tuple(table)))
 
 

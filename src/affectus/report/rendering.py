@@ -15,6 +15,7 @@ from affectus.report.charts import (
     emotion_bars,
     heatmap_chart,
     learning_charts,
+    scored,
     text_number,
     threshold_chart,
 )
@@ -81,6 +82,11 @@ def render(report: Report) -> str:
                 emotion_bars("Weighted accuracy", "weighted_accuracy", rows, labels),
                 emotion_bars("Weighted F1", "weighted_f1", rows, labels),
             ]
+            for family, rows in report.emotions.items()
+        },
+        # per family of classes, the runs that tell it and their places
+        tellers={
+            family: [(place, report.runs[place]) for place in scored(rows, len(labels))]
             for family, rows in report.emotions.items()
         },
         charts=[_run_charts(run) for run in report.runs],
