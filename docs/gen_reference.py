@@ -6,6 +6,7 @@ protocol, metric, setting or verb that is registered appears.
 
 import inspect
 import json
+import re
 import sys
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
@@ -240,7 +241,8 @@ def command_line_page() -> str:
     ]
     for path, command in verbs():
         text = inspect.cleandoc(command.help or "")
-        lead, _, examples = text.partition("Examples:")
+        lead, *rest = re.split(r"Examples?:", text)
+        examples = "\n".join(rest)
         parts.append(f"## `affectus {' '.join(path)}`")
         parts.append(lead.strip())
         if path == ("import",):

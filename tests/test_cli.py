@@ -1,0 +1,135 @@
+"""The command line as a whole: help, version, and how bad input ends."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.main import get_command
+
+import affectus
+from affectus.cli.main import app, main
+
+
+def verbs(command: Any = None, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """Yield the path of every verb: ``("corpus", "show")``."""
+    children = getattr(command or get_command(app), "commands", None)
+    if children is None:
+        yield path
+    for name, child in (children or {}).items():
+        yield from verbs(child, (*path, name))
+
+
+VERBS = list(verbs())
+USAGE_IS_ENOUGH = {
+    ("models",),
+    ("protocols",),
+    ("metrics",),
+    ("corpus", "show"),
+    ("corpus", "check"),
+    ("corpus", "align"),
+}
+"""Verbs whose help has no example besides the usage line."""
+
+
+@pytest.fixture(autouse=True)
+def _called_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["affectus"])  # the usage line names the program
+
+
+@pytest.mark.parametrize("verb", VERBS, ids=" ".join)
+def test_every_verb_has_help_and_an_example(verb: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*verb, "--help"]) == 0
+    shown = capsys.readouterr().out
+    called = f"affectus {' '.join(verb)}"
+    lines = [" ".join(line.split()).removeprefix("Example: ") for line in shown.splitlines()]
+    assert any(line.startswith(f"Usage: {called}") for line in lines)
+    assert any(line.startswith(called) for line in lines) == (verb not in USAGE_IS_ENOUGH)
+
+
+@pytest.mark.parametrize("help_option", ["--help", "-h"])
+def test_the_help_lists_every_verb(help_option: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([help_option]) == 0
+    shown = capsys.readouterr().out
+    for verb in VERBS:
+        assert verb[0] in shown
+
+
+def test_without_arguments_the_help_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    main([])
+    shown = capsys.readouterr()
+    assert "Usage: affectus" in shown.out + shown.err
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"affectus {affectus.__version__}\n"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["trian"],
+        ["corpus", "shwo"],
+        ["evaluate"],
+        ["predict", "run", "corpus"],
+        ["train", "--no-such-option"],
+        ["train", "mtmm_es", "corpus", "--jobs", "many"],
+    ],
+    ids=" ".join,
+)
+def test_a_wrong_call_exits_with_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments) == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert "Error" in shown.err
+    assert "Traceback" not in shown.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["corpus", "show", "nowhere"], "There is no corpus folder in nowhere"),
+        (["corpus", "check", "nowhere"], "There is no corpus folder in nowhere"),
+        (["train"], "No model is given"),
+        (["train", "mtmm_es", "nowhere", "--tasks", "polarity", "--out", "run"], "There is no corpus folder"),
+        (["evaluate", "nowhere", "nowhere"], "There is no"),
+        (["predict", "nowhere", "nowhere", "--out", "said.csv"], "There is no"),
+        (["models", "mtmm"], "Unknown model 'mtmm'"),
+        (["metrics", "maee"], "Did you mean 'mae'?"),
+        (["import", "mosi", "nowhere", "--out", "corpus"], "Unknown format 'mosi'"),
+        (["import", "mosi-npz", "nowhere.npz", "--out", "corpus"], "There is no file in nowhere.npz"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_bad_input_is_one_sentence_and_exits_with_2(
+    arguments: list[str],
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert shown.err.startswith("error: ")
+    assert said in shown.err
+    assert shown.err.count("\n") == 1
+    assert "Traceback" not in shown.err
+    assert list(tmp_path.iterdir()) == [], "bad input has left something behind"
+
+
+def test_the_module_runs_as_the_command_does(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "affectus", "corpus", "show", "nowhere"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.startswith("error: There is no corpus folder")
+
+
+def test_the_command_line_starts_without_torch() -> None:
+    look = "import sys, affectus.cli.main; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", look], check=False).returncode == 0
