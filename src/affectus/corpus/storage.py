@@ -23,6 +23,16 @@ TABLE, CARD, FEATURES = "utterances.parquet", "card.json", "features"
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*\Z")
 
 
+def check_modality_name(name: str, *, where: str | Path | None = None) -> None:
+    """Check that a modality can be a file of its name.
+
+    Raises:
+        AffectusError: it is no plain word.
+    """
+    if not _SAFE_NAME.match(name):
+        raise AffectusError("A modality's name must be a plain word", where=where, got=repr(name))
+
+
 def counts(corpus: Corpus) -> dict[str, dict[str, int]]:
     """Return per split the number of videos and of utterances."""
     grouped = corpus.table.group_by("split").agg(
@@ -47,8 +57,7 @@ def save_corpus(corpus: Corpus, folder: str | Path) -> None:
         (temporary / FEATURES).mkdir(parents=True)
         corpus.table.write_parquet(temporary / TABLE)
         for name, ragged in corpus.features.items():
-            if not _SAFE_NAME.match(name):
-                raise AffectusError("A modality's name must be a plain word", where=folder, got=repr(name))
+            check_modality_name(name, where=folder)
             tensors = {"values": np.ascontiguousarray(ragged.values), "offsets": ragged.offsets}
             if ragged.times is not None:
                 tensors["times"] = np.ascontiguousarray(ragged.times)
@@ -133,8 +142,7 @@ def load_corpus(folder: str | Path) -> Corpus:
         ) from None
     features = {}
     for name in card.modalities:
-        if not _SAFE_NAME.match(name):
-            raise AffectusError("A modality's name must be a plain word", where=folder / CARD, got=repr(name))
+        check_modality_name(name, where=folder / CARD)
         path = folder / FEATURES / f"{name}.safetensors"
         arrays = map_safetensors(path)
         try:

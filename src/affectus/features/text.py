@@ -9,6 +9,7 @@ import numpy.typing as npt
 import torch
 
 from affectus.corpus import Corpus, ModalityCard, Ragged
+from affectus.corpus.storage import check_modality_name
 from affectus.errors import AffectusError
 from affectus.features.encoders import PACKAGED, TextEncoder, load_encoder
 from affectus.vocabulary import TEXT
@@ -63,6 +64,7 @@ def encode_texts(
                 max_length=longest,
                 return_tensors="pt",
                 return_special_tokens_mask=True,
+                return_token_type_ids=False,
             )
             special = tokens.pop("special_tokens_mask").bool()
             tokens = {key: value.to(encoder.model.device) for key, value in tokens.items()}
@@ -106,12 +108,13 @@ def add_text_features(
         progress: told how far it is.
 
     Raises:
-        AffectusError: no utterance has a transcript, or the encoder cannot be loaded.
+        AffectusError: no utterance has a transcript, the encoder cannot be loaded, or the name is not a plain word.
     """
     try:
         level = Level(level)
     except ValueError:
         raise AffectusError(f"Unknown level {level!r}", expected="utterance or tokens") from None
+    check_modality_name(name)
     transcripts = [text.strip() if text else "" for text in corpus.table["text"].to_list()]
     spoken = [text for text in transcripts if text]
     if not spoken:
@@ -133,7 +136,9 @@ def add_text_features(
     sequences = [next(encoded) if text else None for text in transcripts]
     pooling = "mean over tokens" if level is Level.UTTERANCE else "token states"
     card = ModalityCard(dim=loaded.dim, encoder=f"{loaded.identity}; {pooling}")
-    return corpus.with_features(name, Ragged.from_sequences(sequences, loaded.dim), card)
+    found = corpus.with_features(name, Ragged.from_sequences(sequences, loaded.dim), card)
+    found.card.word_aligned = False  # neither whole utterances nor word pieces are words
+    return found
 
 
 @contextmanager
