@@ -125,3 +125,24 @@ def test_a_full_disk_is_one_sentence(
     assert "No space left while writing" in " ".join(capsys.readouterr().err.split())
     assert not list(run.rglob("*.part"))
     assert not list(run.rglob("model.safetensors"))
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="finds the workers through /proc")
+def test_workers_end_with_a_killed_command(folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    arguments = ["train", "mtmm_es", str(folder), "--tasks", "polarity", *SMALL, "--set", "epochs=5000", "--seeds", "2"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "affectus", *arguments, "--jobs", "2", "--out", str(out), "-q"],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stderr=subprocess.DEVNULL,
+    )
+    deadline = time.monotonic() + 120
+    while not list(out.glob("seed-*/best.safetensors")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    assert len(children) >= 2
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    while any(Path(f"/proc/{child}").exists() for child in children) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not [child for child in children if Path(f"/proc/{child}").exists()]

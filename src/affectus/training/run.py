@@ -10,8 +10,11 @@ import importlib.metadata
 import json
 import logging
 import multiprocessing
+import os
 import platform
+import queue
 import shutil
+import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -224,23 +227,28 @@ def _fit_in_processes(
 ) -> None:
     # spawn, since a forked process inherits the threads' locks of torch
     context = multiprocessing.get_context("spawn")
-    with context.Manager() as manager, ProcessPoolExecutor(jobs, mp_context=context) as pool:
-        queue = manager.Queue()
+    events: multiprocessing.Queue[SeedEvent] = context.Queue()
+    with ProcessPoolExecutor(jobs, mp_context=context, initializer=_start_worker, initargs=(events,)) as pool:
         futures = [
-            pool.submit(_fit_one, file, str(corpus_folder), seed, str(out), scorer, queue, threads, device)
-            for seed in seeds
+            pool.submit(_fit_one, file, str(corpus_folder), seed, str(out), scorer, threads, device) for seed in seeds
         ]
-        while True:
-            alive = any(not future.done() for future in futures)
-            while not queue.empty():
-                event = queue.get()
+        while not (all(future.done() for future in futures) and events.empty()):
+            with contextlib.suppress(queue.Empty):
+                event = events.get(timeout=0.1)
                 if report:
                     report(event)
-            if not alive:
-                break
-            time.sleep(0.1)
         for future in futures:
             future.result()
+
+
+_events: Any = None
+"""In a worker: where it tells of its epochs."""
+
+
+def _start_worker(events: Any) -> None:
+    global _events
+    _events = events
+    threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
 def _fit_one(
@@ -249,7 +257,6 @@ def _fit_one(
     seed: int,
     out: str,
     scorer: EpochScorer | None,
-    queue: Any,
     threads: int,
     device: str,
 ) -> None:
@@ -259,7 +266,15 @@ def _fit_one(
     scaler = fit_scaler(corpus, config.view, config.modalities, config.training.scale)
     with _threads(threads):
         folder = Path(out) / f"seed-{seed}"
-        _fit_seed(config, corpus, tasks, scaler, seed, folder, scorer, queue.put, device)
+        _fit_seed(config, corpus, tasks, scaler, seed, folder, scorer, _events.put, device)
+
+
+def _end_with_parent() -> None:
+    """End this process when the one that started it has gone, lest it write into a folder that is being resumed."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _fit_seed(
