@@ -65,17 +65,36 @@ def test_the_oracle_is_an_upper_bound_and_says_so(run: Run, corpus: Corpus) -> N
     assert "Oracle" in oracle.notes[0]
 
 
-def test_the_oracle_needs_every_epoch(corpus: Corpus, tmp_path: Path) -> None:
+def test_the_oracle_needs_every_epoch(corpus: Corpus, make_corpus: Callable[..., Corpus], tmp_path: Path) -> None:
     small = train(
         "mtmm_es",
         corpus,
         tasks=["polarity"],
         out=tmp_path / "run",
         options={"hidden": 4, "dense": 4},
-        training={"epochs": 1},
+        training={"epochs": 2},
     )
-    with pytest.raises(AffectusError, match=r"did not keep.*keep_epochs=true"):
-        evaluate(small, corpus, split="test", protocol="akhtar2019-released")
+    assert evaluate(small, corpus, split="valid", protocol="akhtar2019-released").protocol.oracle
+    with pytest.raises(AffectusError, match=r"was not kept.*keep_epochs=true"):
+        evaluate(small, make_corpus(seed=9), split="test", protocol="akhtar2019-released")
+
+
+def test_recorded_epochs_are_what_the_kept_weights_say(run: Run, corpus: Corpus) -> None:
+    for split in ("valid", "test"):
+        recorded = run.recorded(0, split)
+        assert len(recorded) == len(run.epochs(0)) == 4
+        for said, epoch in zip(recorded, run.epochs(0), strict=True):
+            again = run.predict(run.model(0, epoch=epoch), corpus, split)
+            assert np.array_equal(said.rows, again.rows)
+            for task in ("polarity", "emotions", "intensity"):
+                assert np.allclose(said.probabilities[task], again.probabilities[task], atol=1e-6)
+                assert np.array_equal(said.targets[task], again.targets[task], equal_nan=True)
+
+
+def test_an_estimator_is_its_only_epoch(corpus: Corpus, tmp_path: Path) -> None:
+    linear = train("linear", corpus, tasks=["polarity"], out=tmp_path / "run")
+    honest, oracle = (evaluate(linear, corpus, protocol=name) for name in ("akhtar2019", "akhtar2019-released"))
+    assert honest.values["polarity.accuracy"] == oracle.values["polarity.accuracy"]
 
 
 def test_an_ensemble_is_the_mean_of_the_seeds(run: Run, corpus: Corpus) -> None:

@@ -51,7 +51,13 @@ def test_a_run_learns_and_says_what_it_did(corpus: Corpus, tmp_path: Path) -> No
     assert written["config"]["training"]["batch_size"] == 16  # published with the model
     assert set(written["versions"]) >= {"python", "torch", "numpy"}
     leftovers = {path.name for path in run.seed_folder(0).iterdir()}
-    assert leftovers == {"model.safetensors", "history.jsonl", "valid.safetensors", "result.json"}
+    assert leftovers == {
+        "model.safetensors",
+        "history.jsonl",
+        "valid.safetensors",
+        "epochs.safetensors",
+        "result.json",
+    }
 
 
 def test_the_selected_epoch_is_what_predicts(corpus: Corpus, tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """Judging a run on a split of a corpus under a protocol."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from affectus.evaluation.protocols import PROTOCOLS, Protocol
 from affectus.evaluation.scoring import Scorer, Thresholds, choose_thresholds
 from affectus.metrics import AKHTAR_GRID
 from affectus.objectives import TaskKind
+from affectus.training.config import is_gradient_model
 from affectus.training.inference import Predictions
 from affectus.training.loading import Run, load_run
 
@@ -135,7 +136,7 @@ def evaluate_run(
         for seed in run.seeds:
             if report:
                 report(f"seed {seed}")
-            rows.append(_oracle(run, seed, corpus, split, rules, per_class_thresholds))
+            rows.append(_oracle(run, seed, corpus, split, rules, per_class_thresholds, constant))
     else:
         for said, thresholds in choose_for(run, corpus, split, per_class=per_class_thresholds, ensemble=ensemble):
             scorer = Scorer(rules.intensity, thresholds)
@@ -202,18 +203,12 @@ def _thresholds(run: Run, valid: Predictions | None, per_class: bool) -> dict[st
     }
 
 
-def _oracle(run: Run, seed: int, corpus: Corpus, split: str, rules: Protocol, per_class: bool) -> dict[str, float]:
-    """Return for each metric its best value over the kept epochs and the grid of thresholds."""
-    epochs = run.epochs(seed)
-    if not epochs:
-        raise AffectusError(
-            f"The protocol {rules.name!r} needs the weights of every epoch, which this run did not keep",
-            where=run.folder,
-            remedy="Train again with --set keep_epochs=true",
-        )
+def _oracle(
+    run: Run, seed: int, corpus: Corpus, split: str, rules: Protocol, per_class: bool, constant: Predictions
+) -> dict[str, float]:
+    """Return for each metric its best value over the epochs and the grid of thresholds."""
     best: dict[str, float] = {}
-    for epoch in epochs:
-        predictions = run.predict(run.model(seed, epoch=epoch), corpus, split)
+    for predictions in _epochs(run, seed, corpus, split, rules, constant):
         candidates = [{task.name: Thresholds.plain(task.outputs) for task in run.tasks}]
         if any(task.kind is TaskKind.MULTI_LABEL for task in run.tasks):
             candidates = [
@@ -227,6 +222,34 @@ def _oracle(run: Run, seed: int, corpus: Corpus, split: str, rules: Protocol, pe
             scores = scorer(run.tasks, predictions.probabilities, predictions.targets)
             _keep_best(best, scores, scorer)
     return best
+
+
+def _epochs(
+    run: Run, seed: int, corpus: Corpus, split: str, rules: Protocol, constant: Predictions
+) -> Iterator[Predictions]:
+    """Yield what each epoch says of a split: as recorded if this is the training corpus, else by its kept weights."""
+    if not is_gradient_model(run.config.model):
+        yield run.predict(run.model(seed), corpus, split)
+        return
+    recorded = run.recorded(seed, split) if corpus.name == run.file.corpus.name else []
+    if recorded and _same_utterances(recorded[0], constant):
+        yield from recorded
+        return
+    kept = run.epochs(seed)
+    if not kept:
+        raise AffectusError(
+            f"The protocol {rules.name!r} needs what every epoch says of {corpus.name!r}, {split}, which was not kept",
+            where=run.folder,
+            remedy="Train again with --set keep_epochs=true",
+        )
+    for epoch in kept:
+        yield run.predict(run.model(seed, epoch=epoch), corpus, split)
+
+
+def _same_utterances(first: Predictions, second: Predictions) -> bool:
+    return np.array_equal(first.rows, second.rows) and all(
+        np.array_equal(first.targets[task], target, equal_nan=True) for task, target in second.targets.items()
+    )
 
 
 def _keep_best(best: dict[str, float], scores: Mapping[str, float], scorer: Scorer) -> None:

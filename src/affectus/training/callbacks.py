@@ -31,6 +31,7 @@ class EpochEnd(Callback):
         higher: larger is better.
         patience: stop after so many epochs without improvement.
         keep_epochs: keep the weights of every epoch.
+        record: told to record each epoch, by number.
         report: told of each epoch.
     """
 
@@ -42,10 +43,11 @@ class EpochEnd(Callback):
         higher: bool,
         patience: int | None,
         keep_epochs: bool,
+        record: Callable[[int], None] | None,
         report: EpochReporter | None,
     ) -> None:
         self.folder, self.select, self.higher = folder, select, higher
-        self.patience, self.keep_epochs, self.report = patience, keep_epochs, report
+        self.patience, self.keep_epochs, self.record, self.report = patience, keep_epochs, record, report
         self.best: float | None = None
         self.best_epoch = -1
         self.history: list[dict[str, Any]] = []
@@ -84,6 +86,8 @@ class EpochEnd(Callback):
         if self.keep_epochs:
             save_weights(pl_module.model, self.folder / "epochs" / f"{stage}-{epoch:04d}.safetensors")
         seconds = round(time.monotonic() - self._started, 4)
+        if self.record:
+            self.record(epoch)
         self.history.append({"stage": stage, "epoch": epoch, **figures, "seconds": seconds})
         if self.report:
             self.report(stage, epoch, figures)

@@ -52,8 +52,11 @@ class TrainingSettings(BaseModel):
     )
     buckets: bool = Field(True, description="Batch samples of similar length together.")
     pad_to: int | None = Field(None, ge=1, description="Pad every video to this many utterances, as released codes do.")
+    record_epochs: bool = Field(
+        True, description="Keep each epoch's predictions for valid and test, which the oracle protocols judge."
+    )
     keep_epochs: bool = Field(
-        False, description="Keep the weights of every epoch, which the oracle protocols need; costs disk."
+        False, description="Keep each epoch's weights too, for oracles on other corpora; costs disk."
     )
 
 

@@ -20,7 +20,7 @@ from affectus.models.storage import load_weights
 from affectus.objectives import Task
 from affectus.training.config import RunConfig
 from affectus.training.inference import Predictions, predict_batches
-from affectus.training.run import RunFile, build_model, make_loader, task_from_json
+from affectus.training.run import EPOCHS, RunFile, build_model, make_loader, task_from_json
 
 
 @dataclass(frozen=True)
@@ -85,6 +85,20 @@ class Run:
     def epochs(self, seed: int) -> list[Path]:
         """Return the weights of every epoch of a seed, if they were kept."""
         return sorted((self.seed_folder(seed) / "epochs").glob("*.safetensors"))
+
+    def recorded(self, seed: int, split: str) -> list[Predictions]:
+        """Return what each epoch of a seed said of a split of the training corpus; empty if that was not recorded."""
+        path = self.seed_folder(seed) / EPOCHS
+        arrays = _arrays(path) if path.is_file() else {}
+        mine = {name.removeprefix(f"{split}."): v for name, v in arrays.items() if name.startswith(f"{split}.")}
+        shared = {name: values for name, values in mine.items() if not name[0].isdigit()}
+        epochs = sorted({name.split(".")[0] for name in mine if name[0].isdigit()})
+        return [
+            Predictions.from_arrays(
+                shared | {n.partition(".")[2]: v for n, v in mine.items() if n.startswith(f"{epoch}.")}
+            )
+            for epoch in epochs
+        ]
 
     def valid_predictions(self, seed: int) -> Predictions | None:
         """Return what the seed's model said of the training corpus's valid split; None if there was none."""

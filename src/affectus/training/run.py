@@ -2,7 +2,8 @@
 
 A run folder holds ``run.json`` (configuration, versions, data hash: enough to repeat it), ``scaling.safetensors``,
 ``majority.safetensors`` and one folder per seed with ``model.safetensors``, ``history.jsonl``, ``valid.safetensors``
-(predictions on valid, from which thresholds are chosen) and ``result.json``.
+(predictions on valid, from which thresholds are chosen), ``epochs.safetensors`` (each epoch's predictions for valid and
+test, for oracle protocols alone) and ``result.json``.
 """
 
 import contextlib
@@ -26,6 +27,7 @@ from typing import Any
 import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict
+from safetensors.numpy import load_file as load_arrays
 from safetensors.numpy import save_file as save_arrays
 
 import affectus
@@ -41,6 +43,8 @@ from affectus.training.config import RunConfig, TrainingSettings, choose_view, r
 from affectus.training.inference import EpochScorer, predict_batches
 from affectus.vocabulary import Split, View
 
+RECORDED, EPOCHS = "recorded", "epochs.safetensors"
+"""Each epoch's predictions while a seed is trained, and all of them when it has ended."""
 PACKAGES = ("torch", "lightning", "numpy", "scikit-learn", "polars", "safetensors")
 
 
@@ -302,7 +306,8 @@ def _fit_seed(
     if isinstance(model, Estimator):
         model.fit(make_loader(config, corpus, Split.TRAIN, scaler))
     else:
-        history, best = _fit_stages(model, settings, train, valid, seed, folder, scorer, report, device)
+        record = _recorder(config, corpus, scaler, model, folder / RECORDED) if settings.record_epochs else None
+        history, best = _fit_stages(model, settings, train, valid, seed, folder, scorer, report, record, device)
         result |= {"best_epoch": best, "parameters": model.parameter_count()}
     save_weights(model, folder / "model.safetensors")
     if valid is not None:
@@ -311,10 +316,11 @@ def _fit_seed(
             save_arrays(predictions.arrays(), temporary)
         if scorer is not None:
             result["valid"] = scorer(tasks, predictions.probabilities, predictions.targets)
+    _join_records(folder)
     write_text(folder / "history.jsonl", history_text(history))
     result["seconds"] = round(sum(row["seconds"] for row in history) or time.monotonic() - started, 3)
     write_json(folder / "result.json", result)
-    for leftover in ("resume.ckpt", "best.safetensors", "stages"):
+    for leftover in ("resume.ckpt", "best.safetensors", "stages", RECORDED):
         path = folder / leftover
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
@@ -328,6 +334,7 @@ def _fit_stages(
     folder: Path,
     scorer: EpochScorer | None,
     report: Reporter | None,
+    record: Callable[[int], None] | None,
     device: str,
 ) -> tuple[list[dict[str, Any]], int]:
     # Lightning takes seconds to import, and only training needs it
@@ -359,6 +366,7 @@ def _fit_stages(
             higher=higher,
             patience=settings.patience,
             keep_epochs=settings.keep_epochs and last,
+            record=record if last else None,
             report=_reporter(report, seed, epochs),
         )
         module = FitModule(model, stage, number, settings, seed, scorer if last else None)
@@ -389,6 +397,38 @@ def _fit_stages(
         checkpoint.unlink(missing_ok=True)
     model.stage = "done"
     return history, best
+
+
+def _recorder(config: RunConfig, corpus: Corpus, scaler: Scaler, model: Model, folder: Path) -> Callable[[int], None]:
+    """Return what writes down an epoch's predictions for valid and test; nothing is chosen by them."""
+    splits = [split for split in (Split.VALID, Split.TEST) if (corpus.splits == split).any()]
+    loaders = {split: make_loader(config, corpus, split, scaler) for split in splits}
+
+    def record(epoch: int) -> None:
+        training = model.training
+        arrays: dict[str, Any] = {}
+        for split, loader in loaders.items():
+            said = predict_batches(model, model.tasks, loader)
+            arrays |= {f"{split}.{name}": values for name, values in said.arrays().items()}
+        model.train(training)
+        with atomic_path(folder / f"{epoch:04d}.safetensors") as temporary:
+            save_arrays(arrays, temporary)
+
+    return record
+
+
+def _join_records(folder: Path) -> None:
+    """Put the epochs' predictions into one file, targets and rows once."""
+    parts = sorted((folder / RECORDED).glob("*.safetensors"))
+    joined: dict[str, Any] = {}
+    for part in parts:
+        for name, values in load_arrays(part).items():
+            split, _, rest = name.partition(".")
+            shared = not rest.startswith("probabilities.")
+            joined[f"{split}.{rest}" if shared else f"{split}.{part.stem}.{rest}"] = values
+    if joined:
+        with atomic_path(folder / EPOCHS) as temporary:
+            save_arrays(joined, temporary)
 
 
 def _reporter(report: Reporter | None, seed: int, epochs: int) -> Callable[[str, int, dict[str, float]], None] | None:
