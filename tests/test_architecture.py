@@ -9,7 +9,7 @@ import affectus
 
 ROOT = Path(affectus.__file__).parent
 ROWS = (
-    "_version", "errors", "registry", "vocabulary", "labels", "files", "corpus", "features", "batches", "nn",
+    "_version", "errors", "registry", "vocabulary", "labels", "files", "threads", "corpus", "features", "batches", "nn",
     "objectives", "metrics", "models", "training", "evaluation", "predict", "studies", "report", "api", "cluster",
     "app", "cli", "testing",
 )  # fmt: skip

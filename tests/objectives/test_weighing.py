@@ -17,7 +17,7 @@ def test_uncertainty_is_the_papers_formula() -> None:
         weigh.log_variances["intensity"].fill_(-1.0)
     total = weigh({"polarity": torch.tensor(2.0), "intensity": torch.tensor(3.0), "other": torch.tensor(5.0)})
     expected = math.exp(-0.4) * 2 + 0.2 + 0.5 * math.exp(1.0) * 3 - 0.5 + 5
-    assert float(total) == pytest.approx(expected, rel=1e-6)
+    assert total.item() == pytest.approx(expected, rel=1e-6)
 
 
 def test_uncertainty_settles_where_the_formula_says() -> None:

@@ -1,7 +1,6 @@
 """Transcripts -> text features: a vector per utterance, or a vector per token."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from enum import StrEnum
 
 import numpy as np
@@ -12,6 +11,7 @@ from affectus.corpus import Corpus, ModalityCard, Ragged
 from affectus.corpus.storage import check_modality_name
 from affectus.errors import AffectusError
 from affectus.features.encoders import PACKAGED, TextEncoder, load_encoder
+from affectus.threads import torch_threads
 from affectus.vocabulary import TEXT
 
 FloatArray = npt.NDArray[np.float32]
@@ -54,7 +54,7 @@ def encode_texts(
     unique = sorted(set(texts), key=lambda text: (len(text), text))
     longest = min(max_tokens, encoder.longest)
     vectors: dict[str, FloatArray] = {}
-    with torch.inference_mode(), _threads(threads):
+    with torch.inference_mode(), torch_threads(threads):
         for start in range(0, len(unique), batch_size):
             part = unique[start : start + batch_size]
             tokens = encoder.tokenizer(
@@ -139,13 +139,3 @@ def add_text_features(
     found = corpus.with_features(name, Ragged.from_sequences(sequences, loaded.dim), card)
     found.card.word_aligned = False  # neither whole utterances nor word pieces are words
     return found
-
-
-@contextmanager
-def _threads(count: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -39,6 +39,7 @@ from affectus.models import MODELS, Estimator, Model
 from affectus.models.base import AnyModel
 from affectus.models.storage import load_weights, save_weights
 from affectus.objectives import RealLoss, Task, TaskKind, choose_tasks
+from affectus.threads import torch_threads
 from affectus.training.config import RunConfig, TrainingSettings, choose_view, resolve_settings
 from affectus.training.inference import EpochScorer, predict_batches
 from affectus.vocabulary import Split, View
@@ -198,7 +199,7 @@ def train_run(
         pending = [seed for seed in config.seeds if not (out / f"seed-{seed}" / "result.json").is_file()]
         jobs = min(jobs, len(pending)) or 1
         if jobs == 1 or corpus_folder is None:
-            with _threads(threads):
+            with torch_threads(threads):
                 for seed in pending:
                     _fit_seed(config, corpus, tasks, scaler, seed, out / f"seed-{seed}", scorer, report, device)
         else:
@@ -268,7 +269,7 @@ def _fit_one(
     config = file.config
     tasks = tuple(task_from_json(task) for task in file.tasks)
     scaler = fit_scaler(corpus, config.view, config.modalities, config.training.scale)
-    with _threads(threads):
+    with torch_threads(threads):
         folder = Path(out) / f"seed-{seed}"
         _fit_seed(config, corpus, tasks, scaler, seed, folder, scorer, _events.put, device)
 
@@ -516,16 +517,6 @@ def _open_run(out: Path, file: RunFile) -> None:
 def history_text(history: Sequence[Mapping[str, Any]]) -> str:
     """Return the history as JSON lines, one per epoch."""
     return "".join(json.dumps(row) + "\n" for row in history)
-
-
-@contextlib.contextmanager
-def _threads(count: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 @contextlib.contextmanager
