@@ -192,6 +192,7 @@ def test_divergence_is_one_sentence(corpus: Corpus, tmp_path: Path) -> None:
         ({"tasks": ["polarity:-1"]}, "must be a positive number"),
         ({"options": {"hiden": 3}}, "Unknown option 'hiden'.*Did you mean 'hidden'"),
         ({"options": {"hidden": "many"}}, "wrong type.*expected int"),
+        ({"options": {"hidden": -3}}, "out of range.*got -3.*expected 1 or more"),
         ({"options": {"dropout": 1.5}}, "out of range.*1.5"),
         ({"options": {"attention": "maskd"}}, "Did you mean 'masked'"),
         ({"training": {"epoch": 3}}, "Unknown training setting 'epoch'.*Did you mean 'epochs'"),
@@ -209,7 +210,7 @@ def test_bad_input_is_one_sentence_and_leaves_nothing(
 ) -> None:
     with pytest.raises(AffectusError, match=sentence):
         _train(corpus, tmp_path / "run", **changes)
-    assert not (tmp_path / "run" / "seed-0" / "model.safetensors").exists()
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_corpus_without_train_is_one_sentence(make_corpus: Callable[..., Corpus], tmp_path: Path) -> None:

@@ -196,6 +196,13 @@ def _as_type_of(entry: ModelEntry, name: str, value: Any) -> Any:
     elif isinstance(default, int):
         fits = isinstance(value, int) or (isinstance(value, float) and value.is_integer())
         value = int(value) if fits else value
+        least = min(default, 1)
+        if fits and value < least:
+            raise AffectusError(
+                f"The option {name!r} of the model {entry.name!r} is out of range",
+                got=value,
+                expected=f"{least} or more",
+            )
     elif isinstance(default, float):
         fits = isinstance(value, int | float)
         value = float(value) if fits else value

@@ -182,6 +182,8 @@ def train_run(
     if config.training.balanced or config.training.real_loss:
         tasks = _with_losses(tasks, corpus, config.training)
     _check_select(config.training.select, tasks, corpus, scorer)
+    # built once and thrown away: an option that a model refuses is found before anything is written
+    MODELS[config.model].create({name: corpus.dims[name] for name in config.modalities}, tasks, config.options)
     scaler = fit_scaler(corpus, config.view, config.modalities, config.training.scale)
     file = RunFile(
         affectus=affectus.__version__,
