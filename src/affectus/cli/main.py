@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code: 0 done, 2 bad input (one sentence), 130 interrupted."""
     errors = Console(stderr=True, highlight=False, soft_wrap=True)
     try:
-        result = app(args=None if arguments is None else list(arguments), standalone_mode=False)
+        result = app(args=None if arguments is None else list(arguments), prog_name="affectus", standalone_mode=False)
         return int(result) if isinstance(result, int) else 0
     except AffectusError as error:
         errors.print(f"error: {error}", markup=False, style="red")

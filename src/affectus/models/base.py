@@ -217,7 +217,7 @@ class ModelEntry:
 
         Raises:
             AffectusError: an option is unknown or has a value that the model does not take, a task is of a kind that it
-            cannot learn, or there is no modality.
+                cannot learn, or there is no modality.
         """
         for name in options or {}:
             if name not in self.options:
