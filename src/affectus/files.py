@@ -88,7 +88,12 @@ def write_text(path: str | Path, text: str) -> None:
 
 def write_json(path: str | Path, data: Any) -> None:
     """Write JSON, indented; NaN becomes null, since JSON has no NaN."""
-    write_text(path, json.dumps(_jsonable(data), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    write_text(path, json_text(data) + "\n")
+
+
+def json_text(data: Any) -> str:
+    """Return data as JSON, indented; NaN becomes null, since JSON has no NaN."""
+    return json.dumps(_jsonable(data), indent=1, ensure_ascii=False, allow_nan=False)
 
 
 def _jsonable(data: Any) -> Any:

@@ -1,6 +1,5 @@
 """The verb compare."""
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -8,7 +7,7 @@ import typer
 from rich.table import Table
 
 from affectus.cli.console import output
-from affectus.files import write_json, write_text
+from affectus.files import json_text, write_json, write_text
 
 
 def compare(
@@ -48,8 +47,7 @@ def compare(
     if json_file is not None and str(json_file) != "-":
         write_json(json_file, rows)
     if json_file is not None and str(json_file) == "-":
-        plain = [{key: None if value != value else value for key, value in row.items()} for row in rows]
-        typer.echo(json.dumps(plain, indent=1))
+        typer.echo(json_text(rows))
         return
     table = Table(title=f"Against {found[0].first}, split {split}, {draws} draws of videos", title_justify="left")
     for heading in ("metric", "run", "first", "second", "difference", "95 % interval", "p", "p (Holm)", "better"):

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from affectus.cli.console import output
 from affectus.errors import AffectusError
-from affectus.files import write_json
+from affectus.files import json_text, write_json
 
 if TYPE_CHECKING:
     from affectus.evaluation import Evaluation
@@ -46,7 +46,7 @@ def _names(text: str | None) -> list[str] | None:
 class _Progress:
     """A bar over epochs and one line per epoch; lines alone where nobody watches."""
 
-    def __init__(self, seeds: int, quiet: bool) -> None:
+    def __init__(self, quiet: bool) -> None:
         self.console = Console(stderr=True, highlight=False)
         self.quiet = quiet
         self.bar = Progress(
@@ -134,7 +134,7 @@ def train(
     named_view = view or file.get("view")
     if named_view is not None and named_view not in list(View):
         raise AffectusError(f"Unknown view {view!r}", expected="one of: " + ", ".join(View))
-    progress = _Progress(1, quiet)
+    progress = _Progress(quiet)
     with progress.bar:
         run = train_model(
             model,
@@ -200,19 +200,11 @@ def evaluate(
         ensemble=ensemble,
     )
     if json_file is not None and str(json_file) == "-":
-        typer.echo(json.dumps(_no_nan(found.to_json()), indent=1))
+        typer.echo(json_text(found.to_json()))
         return
     if json_file is not None:
         write_json(json_file, found.to_json())
     _print_evaluation(found, show_all)
-
-
-def _no_nan(data: Any) -> Any:
-    if isinstance(data, dict):
-        return {key: _no_nan(value) for key, value in data.items()}
-    if isinstance(data, list | tuple):
-        return [_no_nan(value) for value in data]
-    return None if isinstance(data, float) and data != data else data
 
 
 def _print_evaluation(found: "Evaluation", show_all: bool) -> None:

@@ -179,8 +179,7 @@ def train_run(
     out = Path(out)
     corpus.rows(Split.TRAIN)
     tasks = choose_tasks(config.tasks, corpus.schemes)
-    if config.training.balanced or config.training.real_loss:
-        tasks = _with_losses(tasks, corpus, config.training)
+    tasks = _with_losses(tasks, corpus, config.training)
     _check_select(config.training.select, tasks, corpus, scorer)
     # built once and thrown away: an option that a model refuses is found before anything is written
     MODELS[config.model].create({name: corpus.dims[name] for name in config.modalities}, tasks, config.options)
@@ -205,7 +204,7 @@ def train_run(
                 for seed in pending:
                     _fit_seed(config, corpus, tasks, scaler, seed, out / f"seed-{seed}", scorer, report, device)
         else:
-            _fit_in_processes(file, corpus_folder, pending, out, scorer, report, jobs, threads, device)
+            _fit_in_processes(file, scaler, corpus_folder, pending, out, scorer, report, jobs, threads, device)
     return out
 
 
@@ -223,6 +222,7 @@ def _check_select(select: str, tasks: Sequence[Task], corpus: Corpus, scorer: Ep
 
 def _fit_in_processes(
     file: RunFile,
+    scaler: Scaler,
     corpus_folder: str | Path,
     seeds: Sequence[int],
     out: Path,
@@ -237,7 +237,8 @@ def _fit_in_processes(
     events: multiprocessing.Queue[SeedEvent] = context.Queue()
     with ProcessPoolExecutor(jobs, mp_context=context, initializer=_start_worker, initargs=(events,)) as pool:
         futures = [
-            pool.submit(_fit_one, file, str(corpus_folder), seed, str(out), scorer, threads, device) for seed in seeds
+            pool.submit(_fit_one, file, scaler, str(corpus_folder), seed, str(out), scorer, threads, device)
+            for seed in seeds
         ]
         while not (all(future.done() for future in futures) and events.empty()):
             with contextlib.suppress(queue.Empty):
@@ -260,6 +261,7 @@ def _start_worker(events: Any) -> None:
 
 def _fit_one(
     file: RunFile,
+    scaler: Scaler,
     corpus_folder: str,
     seed: int,
     out: str,
@@ -270,7 +272,6 @@ def _fit_one(
     corpus = load_corpus(corpus_folder)
     config = file.config
     tasks = tuple(task_from_json(task) for task in file.tasks)
-    scaler = fit_scaler(corpus, config.view, config.modalities, config.training.scale)
     with torch_threads(threads):
         folder = Path(out) / f"seed-{seed}"
         _fit_seed(config, corpus, tasks, scaler, seed, folder, scorer, _events.put, device)
@@ -536,11 +537,6 @@ def _quiet() -> Iterator[None]:
         finally:
             for logger, level in zip(loggers, levels, strict=True):
                 logger.setLevel(level)
-
-
-def seconds_and_size(result: Mapping[str, Any]) -> tuple[float, int]:
-    """Return training seconds and parameter count from a seed's ``result.json``."""
-    return float(result.get("seconds", np.nan)), int(result.get("parameters", 0))
 
 
 def build_model(file: RunFile) -> AnyModel:
