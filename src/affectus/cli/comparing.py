@@ -7,11 +7,15 @@ import typer
 from rich.table import Table
 
 from affectus.cli.console import output
+from affectus.cli.fitting import parse_names
 from affectus.files import json_text, write_json, write_text
 
 
 def compare(
-    runs: Annotated[list[Path], typer.Argument(help="Run folders; every other one is held against the first.")],
+    runs: Annotated[
+        list[Path],
+        typer.Argument(help="Run folders, or folders of cross-validate; every other one is held against the first."),
+    ],
     corpus: Annotated[Path, typer.Option("--corpus", help="A corpus folder.")],
     split: Annotated[str, typer.Option(help="Which split to judge on.")] = "test",
     metrics: Annotated[str | None, typer.Option(help="Which figures, by commas; default: the main ones.")] = None,
@@ -27,20 +31,31 @@ def compare(
       affectus compare SINGLE MULTI --corpus CORPUS --split test
 
       affectus compare A B C --corpus CORPUS --metrics polarity.accuracy --latex table.tex
+
+      affectus compare CV/linear CV/mtmm_es --corpus CORPUS
     """
     from affectus.corpus import load_corpus
     from affectus.evaluation.significance import compare_runs, to_latex
+    from affectus.studies.folds import FOLDS_FILE, compare_folds, load_folds
     from affectus.training import load_run
     from affectus.vocabulary import canonical_split
 
-    found = compare_runs(
-        [load_run(run) for run in runs],
-        load_corpus(corpus),
-        split=canonical_split(split),
-        metrics=[name.strip() for name in metrics.split(",")] if metrics else None,
-        draws=draws,
-        ensemble=ensemble,
-    )
+    opened = load_corpus(corpus)
+    wanted = parse_names(metrics)
+    if any((run / FOLDS_FILE).is_file() for run in runs):
+        systems = [load_folds(run, opened, ensemble=ensemble) for run in runs]
+        found = compare_folds(systems, metrics=wanted, draws=draws)
+        judged = "all videos, each judged unseen"
+    else:
+        found = compare_runs(
+            [load_run(run) for run in runs],
+            opened,
+            split=canonical_split(split),
+            metrics=wanted,
+            draws=draws,
+            ensemble=ensemble,
+        )
+        judged = f"split {split}"
     if latex is not None:
         write_text(latex, to_latex(found))
     rows = [difference.to_json() for difference in found]
@@ -49,7 +64,7 @@ def compare(
     if json_file is not None and str(json_file) == "-":
         typer.echo(json_text(rows))
         return
-    table = Table(title=f"Against {found[0].first}, split {split}, {draws} draws of videos", title_justify="left")
+    table = Table(title=f"Against {found[0].first}, {judged}, {draws} draws of videos", title_justify="left")
     for heading in ("metric", "run", "first", "second", "difference", "95 % interval", "p", "p (Holm)", "better"):
         table.add_column(heading, justify="left" if heading in ("metric", "run") else "right")
     for d in found:

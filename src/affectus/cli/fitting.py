@@ -39,11 +39,12 @@ HEADLINE = (
 """What a first look needs; ``--all`` shows the rest."""
 
 
-def _names(text: str | None) -> list[str] | None:
+def parse_names(text: str | None) -> list[str] | None:
+    """Return the names of a list by commas; None for none."""
     return [part.strip() for part in text.split(",") if part.strip()] if text else None
 
 
-class _Progress:
+class SeedProgress:
     """A bar over epochs and one line per epoch; lines alone where nobody watches."""
 
     def __init__(self, quiet: bool) -> None:
@@ -61,6 +62,7 @@ class _Progress:
         self.tasks: dict[tuple[int, str], Any] = {}
 
     def __call__(self, event: "SeedEvent") -> None:
+        """Show an epoch."""
         key = (event.seed, event.stage)
         if key not in self.tasks:
             self.tasks[key] = self.bar.add_task(f"seed {event.seed} {event.stage}", total=event.epochs)
@@ -114,7 +116,7 @@ def train(
         # the file names the model, so the one argument is the corpus
         model, corpus = str(file["model"]), Path(model)
     model = model or file.get("model")
-    wanted = _names(tasks) or file.get("tasks")
+    wanted = parse_names(tasks) or file.get("tasks")
     for what, value, how in (
         ("model", model, "affectus models lists them"),
         ("corpus", corpus, "give its folder after the model"),
@@ -130,11 +132,11 @@ def train(
     options, training = parse_assignments(set_ or [], MODELS[model])
     if device not in ("auto", "cpu", "cuda"):
         raise AffectusError(f"Unknown device {device!r}", expected="auto, cpu or cuda")
-    chosen = _names(modalities) or file.get("modalities")
+    chosen = parse_names(modalities) or file.get("modalities")
     named_view = view or file.get("view")
     if named_view is not None and named_view not in list(View):
         raise AffectusError(f"Unknown view {view!r}", expected="one of: " + ", ".join(View))
-    progress = _Progress(quiet)
+    progress = SeedProgress(quiet)
     with progress.bar:
         run = train_model(
             model,
@@ -142,7 +144,7 @@ def train(
             tasks=wanted,
             out=out,
             modalities=[canonical_modality(name) for name in chosen] if chosen else None,
-            seeds=_seeds(seeds) if seeds != "1" or "seeds" not in file else file["seeds"],
+            seeds=parse_seeds(seeds) if seeds != "1" or "seeds" not in file else file["seeds"],
             preset=preset or file.get("preset"),
             view=View(named_view) if named_view else None,
             options={**file.get("options", {}), **options},
@@ -157,7 +159,12 @@ def train(
         typer.echo(f"Judge it with: affectus evaluate {out} {corpus} --split test")
 
 
-def _seeds(text: str) -> int | list[int]:
+def parse_seeds(text: str) -> int | list[int]:
+    """Return a number of seeds, or the seeds.
+
+    Raises:
+        AffectusError: the text is neither.
+    """
     try:
         parts = [int(part) for part in text.split(",") if part.strip()]
     except ValueError:

@@ -7,7 +7,7 @@ import typer
 from rich.console import Console
 
 import affectus
-from affectus.cli import comparing, data, features, fitting, reporting
+from affectus.cli import comparing, data, features, fitting, folding, reporting
 from affectus.errors import AffectusError
 
 app = typer.Typer(
@@ -24,6 +24,7 @@ features.add_to(app)
 fitting.add_to(app)
 reporting.add_to(app)
 comparing.add_to(app)
+folding.add_to(app)
 
 
 def _print_version(value: bool) -> None:

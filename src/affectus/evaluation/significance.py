@@ -194,14 +194,47 @@ def compare_runs(
     """
     if len(runs) < 2:
         raise AffectusError("A comparison needs two runs or more", got=len(runs))
-    if draws < 100:
+    if draws < 100:  # before anything is predicted
         raise AffectusError("Too few draws for an interval", got=draws, expected="at least 100")
     names = _run_names(runs)
     videos = np.concatenate([np.full(len(rows), i) for i, rows in enumerate(corpus.recordings(split))])
-    count = int(videos[-1]) + 1
-    if count < 2:
-        raise AffectusError("The bootstrap draws videos, and there is only one", where=f"{corpus.name}, split {split}")
     found = [_of_run(run, corpus, split, ensemble) for run in runs]
+    paired = [run.seeds == runs[0].seeds and not ensemble for run in runs]
+    where = f"{corpus.name}, split {split}"
+    return compare_statistics(names, found, videos, paired=paired, where=where, metrics=metrics, draws=draws, seed=seed)
+
+
+def compare_statistics(
+    names: Sequence[str],
+    found: Sequence[Sequence[dict[str, Statistic]]],
+    videos: npt.NDArray[np.int64],
+    *,
+    paired: Sequence[bool],
+    where: str,
+    metrics: Sequence[str] | None = None,
+    draws: int = 10_000,
+    seed: int = 0,
+) -> list[Difference]:
+    """Hold every system against the first, given what each utterance adds to their metrics.
+
+    Args:
+        names: of the systems.
+        found: per system, per seed, the metrics (:func:`statistics_of`), for the same utterances in the same order.
+        videos: (n,) the number of each utterance's video, from 0.
+        paired: per system, whether its seeds match the first system's one by one.
+        where: what was judged, for errors.
+        metrics: which; None for the main ones that all have.
+        draws: of the bootstrap, at least 100.
+        seed: of the bootstrap.
+
+    Raises:
+        AffectusError: too few draws, a single video, nothing in common, or an unknown metric.
+    """
+    if draws < 100:
+        raise AffectusError("Too few draws for an interval", got=draws, expected="at least 100")
+    count = int(videos.max()) + 1
+    if count < 2:
+        raise AffectusError("The bootstrap draws videos, and there is only one", where=where)
     common = [name for name in found[0][0] if all(name in of[0] for of in found)]
     if not common:
         raise AffectusError("The runs have no task in common", remedy="Compare runs that were trained for the same")
@@ -214,7 +247,7 @@ def compare_runs(
     rows: list[tuple[str, int, FloatArray, FloatArray, bool]] = []
     for metric in chosen:
         first = [_figures(of[metric], videos, count, weights) for of in found[0]]
-        for i in range(1, len(runs)):
+        for i in range(1, len(found)):
             second = [_figures(of[metric], videos, count, weights) for of in found[i]]
             whole = np.array([f[0] for f in second]), np.array([f[0] for f in first])
             drawn = np.mean([f[1] for f in second], axis=0) - np.mean([f[1] for f in first], axis=0)
@@ -224,8 +257,7 @@ def compare_runs(
     result = []
     for (metric, i, whole_pair, drawn, higher), p, p_corrected in zip(rows, p_values, corrected, strict=True):
         later, earlier = (w[~np.isnan(w)] for w in whole_pair)
-        same_seeds = runs[i].seeds == runs[0].seeds and not ensemble
-        p_seeds, effect = _over_seeds(earlier, later, paired=same_seeds)
+        p_seeds, effect = _over_seeds(earlier, later, paired=paired[i])
         difference = float(later.mean() - earlier.mean())
         low, high = np.nanpercentile(drawn, [2.5, 97.5])
         better = "open" if not p_corrected < 0.05 else ("yes" if (difference > 0) == higher else "no")
