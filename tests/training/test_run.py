@@ -99,6 +99,69 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_been_stopped(
     assert all(np.array_equal(_weights(resumed)[n], w) for n, w in _weights(undisturbed).items())
 
 
+def test_each_task_is_predicted_by_its_own_best_epoch(
+    corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = {"epochs": 12, "learning_rate": 0.05, "select": "per_task", "keep_epochs": True}
+    run = _train(corpus, tmp_path / "run", training=settings)
+    rows, result = _history(run), json.loads((run.seed_folder(0) / "result.json").read_text())
+    best = {task: int(np.argmin([row[f"valid.loss.{task}"] for row in rows])) for task in ("polarity", "emotions")}
+    assert result["best_epochs"] == best
+    assert best["polarity"] != best["emotions"]  # else this test would prove nothing
+    assert {path.name for path in run.seed_folder(0).glob("*.safetensors")} == {
+        "model.polarity.safetensors",
+        "model.emotions.safetensors",
+        "valid.safetensors",
+        "epochs.safetensors",
+    }
+    kept = run.epochs(0)
+    for split in ("valid", "test"):
+        said = run.predict(run.model(0), corpus, split)
+        for task, epoch in best.items():
+            alone = run.predict(run.model(0, epoch=kept[epoch]), corpus, split)
+            assert np.array_equal(said.probabilities[task], alone.probabilities[task])
+    stored = run.valid_predictions(0)
+    assert stored is not None
+    again = run.predict(run.model(0), corpus, "valid")
+    assert all(np.array_equal(stored.probabilities[task], again.probabilities[task]) for task in best)
+
+    monkeypatch.setattr(callbacks, "CHECKPOINT_SECONDS", 0.0)
+
+    def stop(event: SeedEvent) -> None:
+        if event.epoch == 8:
+            raise KeyboardInterrupt
+
+    with pytest.raises(BaseException):  # noqa: B017, PT011 - Lightning may turn an interruption into SystemExit
+        _train(corpus, tmp_path / "stopped", training=settings, report=stop)
+    seen: list[int] = []
+    resumed = _train(corpus, tmp_path / "stopped", training=settings, report=lambda event: seen.append(event.epoch))
+    assert seen[0] == 8
+    for task in best:
+        whole, other = (load_file(r.seed_folder(0) / f"model.{task}.safetensors") for r in (run, resumed))
+        assert all(np.array_equal(other[name], values) for name, values in whole.items())
+
+
+def test_patience_waits_for_the_last_of_the_tasks(corpus: Corpus, tmp_path: Path) -> None:
+    settings = {"epochs": 200, "learning_rate": 0.1, "patience": 3, "select": "per_task"}
+    run = _train(corpus, tmp_path / "run", training=settings)
+    best = json.loads((run.seed_folder(0) / "result.json").read_text())["best_epochs"]
+    assert len(_history(run)) == max(best.values()) + 1 + 3
+
+
+def test_per_task_without_valid_keeps_the_last_epoch(make_corpus: Callable[..., Corpus], tmp_path: Path) -> None:
+    only = make_corpus(splits=("train", "test"))
+    run = _train(only, tmp_path / "run", training={"epochs": 2, "select": "per_task"})
+    assert json.loads((run.seed_folder(0) / "result.json").read_text())["best_epoch"] == 1
+    assert run.predict(run.model(0), only, "test").probabilities["polarity"].shape[1] == 2
+
+
+def test_weights_of_a_task_that_are_gone_are_one_sentence(corpus: Corpus, tmp_path: Path) -> None:
+    run = _train(corpus, tmp_path / "run", training={"epochs": 1, "select": "per_task"})
+    (run.seed_folder(0) / "model.emotions.safetensors").unlink()
+    with pytest.raises(AffectusError, match=r"There are no weights in .*model\.emotions\.safetensors"):
+        run.model(0)
+
+
 def test_stages_resume_too(corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(callbacks, "CHECKPOINT_SECONDS", 0.0)
     arguments = {"tasks": ["polarity"], "training": {"epochs": 2, "patience": None}}

@@ -9,6 +9,7 @@ import numpy as np
 from affectus.errors import AffectusError
 from affectus.files import read_json
 from affectus.report.data import LearningCurves, SeedCurve
+from affectus.training.config import PER_TASK
 from affectus.training.loading import Run
 
 BESIDE_LOSS = (
@@ -42,6 +43,8 @@ def learning_curves(run: Run) -> tuple[LearningCurves, ...]:
             selects = "the last epoch counts, for there is no valid split"
         elif not last:
             selects = "this stage is trained before the last one, in which the epoch is chosen"
+        elif selecting == PER_TASK:
+            selects = "each task's epoch is chosen by its own loss on valid"
         else:
             selects = f"the epoch is chosen by {selecting} on valid"
         curves = []

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +27,10 @@ class EpochEnd(Callback):
 
     Args:
         folder: of the seed.
-        select: which figure of the epoch is to be best; None keeps the last epoch.
+        select: which figure of the epoch is to be best (None keeps the last epoch), by the name of the file that keeps
+            its weights; several names choose an epoch each.
         higher: larger is better.
-        patience: stop after so many epochs without improvement.
+        patience: stop after so many epochs without improvement of any.
         keep_epochs: keep the weights of every epoch.
         record: told to record each epoch, by number.
         report: told of each epoch.
@@ -39,27 +40,27 @@ class EpochEnd(Callback):
         self,
         folder: Path,
         *,
-        select: str | None,
+        select: Mapping[str, str | None],
         higher: bool,
         patience: int | None,
         keep_epochs: bool,
         record: Callable[[int], None] | None,
         report: EpochReporter | None,
     ) -> None:
-        self.folder, self.select, self.higher = folder, select, higher
+        self.folder, self.select, self.higher = folder, dict(select), higher
         self.patience, self.keep_epochs, self.record, self.report = patience, keep_epochs, record, report
-        self.best: float | None = None
-        self.best_epoch = -1
+        self.best: dict[str, float] = {}
+        self.best_epochs = dict.fromkeys(self.select, -1)
         self.history: list[dict[str, Any]] = []
         self._saved = self._started = time.monotonic()
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a resumed run needs."""
-        return {"best": self.best, "best_epoch": self.best_epoch, "history": self.history}
+        return {"best": self.best, "best_epochs": self.best_epochs, "history": self.history}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore :meth:`state_dict`."""
-        self.best, self.best_epoch = state_dict["best"], state_dict["best_epoch"]
+        self.best, self.best_epochs = dict(state_dict["best"]), dict(state_dict["best_epochs"])
         self.history = list(state_dict["history"])
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -72,17 +73,10 @@ class EpochEnd(Callback):
         epoch, stage = trainer.current_epoch, pl_module.current_stage.name
         # asked here, since the Trainer calls a module's own hook only after those of the callbacks
         figures = {name: round(value, 6) for name, value in pl_module.finish_epoch().items()}
-        improved = self.select is None
-        if self.select is not None:
-            value = figures[self.select]
-            improved = self.best is None or (value > self.best if self.higher else value < self.best)
-            # a metric that is undefined (NaN) never counts as better
-            improved = improved and math.isfinite(value)
-            if improved:
-                self.best = value
-        if improved:
-            self.best_epoch = epoch
-            save_weights(pl_module.model, self.folder / "best.safetensors")
+        for name, figure in self.select.items():
+            if self._improved(name, figure, figures):
+                self.best_epochs[name] = epoch
+                save_weights(pl_module.model, self.folder / f"{name}.safetensors")
         if self.keep_epochs:
             save_weights(pl_module.model, self.folder / "epochs" / f"{stage}-{epoch:04d}.safetensors")
         seconds = round(time.monotonic() - self._started, 4)
@@ -91,8 +85,19 @@ class EpochEnd(Callback):
         self.history.append({"stage": stage, "epoch": epoch, **figures, "seconds": seconds})
         if self.report:
             self.report(stage, epoch, figures)
-        if self.patience is not None and self.select is not None and epoch - max(self.best_epoch, 0) >= self.patience:
+        last_best = max(0, *self.best_epochs.values())
+        if self.patience is not None and any(self.select.values()) and epoch - last_best >= self.patience:
             trainer.should_stop = True
         if time.monotonic() - self._saved >= CHECKPOINT_SECONDS:
             trainer.save_checkpoint(self.folder / "resume.ckpt")
             self._saved = time.monotonic()
+
+    def _improved(self, name: str, figure: str | None, figures: Mapping[str, float]) -> bool:
+        if figure is None:
+            return True
+        value, best = figures[figure], self.best.get(name)
+        # a metric that is undefined (NaN) never counts as better
+        if not math.isfinite(value) or not (best is None or (value > best if self.higher else value < best)):
+            return False
+        self.best[name] = value
+        return True

@@ -14,6 +14,9 @@ from affectus.models import MODELS, Model, ModelEntry
 from affectus.objectives import RealLoss, Weighing
 from affectus.vocabulary import View
 
+PER_TASK = "per_task"
+"""The value of ``select`` that chooses an epoch for each task by itself."""
+
 
 class Optimizer(StrEnum):
     """Which optimiser trains."""
@@ -39,7 +42,9 @@ class TrainingSettings(BaseModel):
         None, ge=1, description="Stop after so many epochs without a better one on valid; empty: never."
     )
     select: str = Field(
-        "loss", description="What the best epoch on valid is best in: loss, or a metric such as polarity.accuracy."
+        "loss",
+        description="What the best epoch on valid is best in: loss; a metric such as polarity.accuracy; or per_task: "
+        "each task is predicted by the epoch in which its own loss was lowest.",
     )
     clip: float | None = Field(None, gt=0, description="Clip the norm of the gradient to this; empty: do not.")
     scale: Scale = Field(Scale.STANDARD, description="Feature scaling, fitted on train: standard, max or none.")

@@ -7,11 +7,11 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from affectus.batches import Batch
 from affectus.models import Model
-from affectus.models.base import AnyModel
+from affectus.models.base import AnyModel, ModelOutput
 from affectus.objectives import Task, TaskKind
 
 FloatArray = npt.NDArray[np.float32]
@@ -66,6 +66,25 @@ def _target(task: Task, batch: Batch) -> Tensor:
         return task.target(batch.labels)
     width = task.outputs if task.kind in (TaskKind.REAL, TaskKind.MULTI_LABEL) else 1
     return torch.full((*batch.mask.shape, width), torch.nan, device=batch.mask.device)
+
+
+class PerTask(Model):
+    """One model as it was in several epochs: each task is predicted with the weights of its own best epoch.
+
+    Args:
+        models: per task, the model with those weights.
+    """
+
+    def __init__(self, models: Mapping[str, Model]) -> None:
+        first = next(iter(models.values()))
+        super().__init__(inputs=first.inputs, tasks=first.tasks)
+        self.models = nn.ModuleDict(models)
+
+    def forward(self, batch: Batch) -> ModelOutput:
+        """Predict every task; the extras are those of the first task's weights."""
+        outputs: dict[str, ModelOutput] = {name: model(batch) for name, model in self.models.items()}
+        first = next(iter(outputs.values()))
+        return ModelOutput({name: output.predictions[name] for name, output in outputs.items()}, first.extras)
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,11 +15,11 @@ from affectus.corpus import Corpus
 from affectus.errors import AffectusError
 from affectus.files import read_json
 from affectus.labels import LabelKind
-from affectus.models.base import MODELS, AnyModel
+from affectus.models.base import MODELS, AnyModel, Model
 from affectus.models.storage import load_weights
 from affectus.objectives import Task
-from affectus.training.config import RunConfig
-from affectus.training.inference import Predictions, predict_batches
+from affectus.training.config import PER_TASK, RunConfig
+from affectus.training.inference import PerTask, Predictions, predict_batches
 from affectus.training.run import EPOCHS, RunFile, build_model, make_loader, task_from_json
 
 
@@ -72,8 +72,15 @@ class Run:
 
     def model(self, seed: int, *, epoch: Path | None = None) -> AnyModel:
         """Return a seed's selected model, or that of a kept epoch (one of :meth:`epochs`)."""
+        path = epoch or self.seed_folder(seed) / "model.safetensors"
+        if self.config.training.select != PER_TASK or path.is_file():
+            return self._loaded(path)
+        models = {task.name: self._loaded(path.with_name(f"model.{task.name}.safetensors")) for task in self.tasks}
+        return PerTask({name: model for name, model in models.items() if isinstance(model, Model)})
+
+    def _loaded(self, path: Path) -> AnyModel:
         model = build_model(self.file)
-        load_weights(model, epoch or self.seed_folder(seed) / "model.safetensors")
+        load_weights(model, path)
         return model
 
     def majority(self) -> AnyModel:

@@ -14,7 +14,7 @@ from affectus.errors import AffectusError
 from affectus.models import Model, Stage
 from affectus.objectives import Weighing
 from affectus.objectives.weighing import UncertaintyWeights, surgery
-from affectus.training.config import Optimizer, TrainingSettings
+from affectus.training.config import PER_TASK, Optimizer, TrainingSettings
 from affectus.training.inference import Collector, EpochScorer
 
 
@@ -134,6 +134,10 @@ class FitModule(LightningModule):
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Collect predictions."""
         total, losses, predictions = self._losses(batch)
+        if self.settings.select == PER_TASK:
+            # a model with losses of its own may have none that bears the task's name
+            own = {t.name: t for t in self.model.tasks if t.name not in losses}
+            losses |= {name: t.loss_of(predictions[name], t.target(batch.labels)) for name, t in own.items()}
         self._remember(batch, total, losses)
         self._collector.add(batch, predictions)
 

@@ -1,7 +1,8 @@
 """Training a run: every seed, resumable, into a run folder.
 
 A run folder holds ``run.json`` (configuration, versions, data hash: enough to repeat it), ``scaling.safetensors``,
-``majority.safetensors`` and one folder per seed with ``model.safetensors``, ``history.jsonl``, ``valid.safetensors``
+``majority.safetensors`` and one folder per seed with ``model.safetensors`` (``model.<task>.safetensors`` for each task
+where each has its own epoch), ``history.jsonl``, ``valid.safetensors``
 (predictions on valid, from which thresholds are chosen), ``epochs.safetensors`` (each epoch's predictions for valid and
 test, for oracle protocols alone) and ``result.json``.
 """
@@ -40,10 +41,12 @@ from affectus.models.base import AnyModel
 from affectus.models.storage import load_weights, save_weights
 from affectus.objectives import RealLoss, Task, TaskKind, choose_tasks
 from affectus.threads import torch_threads
-from affectus.training.config import RunConfig, TrainingSettings, choose_view, resolve_settings
-from affectus.training.inference import EpochScorer, predict_batches
+from affectus.training.config import PER_TASK, RunConfig, TrainingSettings, choose_view, resolve_settings
+from affectus.training.inference import EpochScorer, PerTask, predict_batches
 from affectus.vocabulary import Split, View
 
+BEST = "best"
+"""The weights of the best epoch so far; those of a task by itself bear its name behind it."""
 RECORDED, EPOCHS = "recorded", "epochs.safetensors"
 """Each epoch's predictions while a seed is trained, and all of them when it has ended."""
 PACKAGES = ("torch", "lightning", "numpy", "scikit-learn", "polars", "safetensors")
@@ -215,7 +218,7 @@ def _check_select(select: str, tasks: Sequence[Task], corpus: Corpus, scorer: Ep
     labels = {name: torch.from_numpy(corpus.label(name)[corpus.rows(Split.VALID)]) for name in corpus.schemes}
     targets = {task.name: task.target(labels).numpy() for task in tasks}
     constant = {task.name: np.zeros((len(targets[task.name]), task.outputs), np.float32) for task in tasks}
-    known = ["loss", *(scorer(tasks, constant, targets) if scorer else ())]
+    known = ["loss", PER_TASK, *(scorer(tasks, constant, targets) if scorer else ())]
     if select not in known:
         raise unknown_name("quantity to select by", select, known)
 
@@ -312,8 +315,12 @@ def _fit_seed(
     else:
         record = _recorder(config, corpus, scaler, model, folder / RECORDED) if settings.record_epochs else None
         history, best = _fit_stages(model, settings, train, valid, seed, folder, scorer, report, record, device)
-        result |= {"best_epoch": best, "parameters": model.parameter_count()}
-    save_weights(model, folder / "model.safetensors")
+        result |= {"parameters": model.parameter_count()}
+        result |= {"best_epoch": best[BEST]} if BEST in best else {"best_epochs": best}
+    if "best_epochs" in result:
+        model = _best_of_each_task(config, inputs, tasks, folder)
+    else:
+        save_weights(model, folder / "model.safetensors")
     if valid is not None:
         predictions = predict_batches(model, tasks, valid)
         with atomic_path(folder / "valid.safetensors") as temporary:
@@ -324,9 +331,26 @@ def _fit_seed(
     write_text(folder / "history.jsonl", history_text(history))
     result["seconds"] = round(sum(row["seconds"] for row in history) or time.monotonic() - started, 3)
     write_json(folder / "result.json", result)
-    for leftover in ("resume.ckpt", "best.safetensors", "stages", RECORDED):
+    for leftover in ("resume.ckpt", *(f"{name}.safetensors" for name in (BEST, *_of_tasks(tasks))), "stages", RECORDED):
         path = folder / leftover
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+
+
+def _of_tasks(tasks: Sequence[Task]) -> dict[str, str]:
+    """Return the files of the tasks' own best weights so far, by the file and the task."""
+    return {f"{BEST}.{task.name}": task.name for task in tasks}
+
+
+def _best_of_each_task(config: RunConfig, inputs: Mapping[str, int], tasks: Sequence[Task], folder: Path) -> PerTask:
+    """Write each task's own best weights to their place, and return the model that has them all."""
+    models: dict[str, Model] = {}
+    for file, task in _of_tasks(tasks).items():
+        model = MODELS[config.model].create(inputs, tasks, config.options)
+        assert isinstance(model, Model)
+        load_weights(model, folder / f"{file}.safetensors")
+        save_weights(model, folder / f"model.{task}.safetensors")
+        models[task] = model
+    return PerTask(models)
 
 
 def _fit_stages(
@@ -340,7 +364,7 @@ def _fit_stages(
     report: Reporter | None,
     record: Callable[[int], None] | None,
     device: str,
-) -> tuple[list[dict[str, Any]], int]:
+) -> tuple[list[dict[str, Any]], dict[str, int]]:
     # Lightning takes seconds to import, and only training needs it
     from lightning.pytorch import Trainer
 
@@ -349,7 +373,7 @@ def _fit_stages(
 
     history: list[dict[str, Any]] = []
     stages = model.stages()
-    best = -1
+    best: dict[str, int] = {}
     for number, stage in enumerate(stages):
         model.stage = stage.name
         done, past = folder / "stages" / f"{number}.safetensors", folder / "stages" / f"{number}.json"
@@ -359,11 +383,14 @@ def _fit_stages(
             continue
         epochs = stage.epochs or settings.epochs
         last = number == len(stages) - 1
-        select = None
+        select: dict[str, str | None] = {BEST: None}
         if valid is not None and stage.select:
             # a part that is trained before the rest has no metric of its own yet
-            select = f"valid.{settings.select if last else 'loss'}"
-        higher = select != "valid.loss" and scorer is not None and scorer.higher_is_better(settings.select)
+            select = {BEST: f"valid.{settings.select if last else 'loss'}"}
+            if last and settings.select == PER_TASK:
+                select = {file: f"valid.loss.{task}" for file, task in _of_tasks(model.tasks).items()}
+        by_loss = settings.select in ("loss", PER_TASK) or not last
+        higher = not by_loss and scorer is not None and scorer.higher_is_better(settings.select)
         end = EpochEnd(
             folder,
             select=select,
@@ -392,8 +419,8 @@ def _fit_stages(
             checkpoint = folder / "resume.ckpt"
             resume = str(checkpoint) if checkpoint.is_file() else None
             trainer.fit(module, train, valid, ckpt_path=resume, weights_only=True)
-        best = end.best_epoch
-        load_weights(model, folder / "best.safetensors")
+        best = {name.removeprefix(f"{BEST}."): epoch for name, epoch in end.best_epochs.items()}
+        load_weights(model, folder / f"{next(iter(select))}.safetensors")
         history = [*history, *end.history]
         if not last:
             save_weights(model, done)
