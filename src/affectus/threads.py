@@ -1,6 +1,9 @@
-"""How many threads torch uses, set on purpose."""
+"""How many threads torch uses, set on purpose; and processes that end with the one that started them."""
 
 import contextlib
+import multiprocessing
+import os
+import threading
 from collections.abc import Iterator
 
 
@@ -15,3 +18,15 @@ def torch_threads(count: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def end_with_parent() -> None:
+    """In a worker: end when the process that started it has gone, lest it write into a folder that is being resumed."""
+    threading.Thread(target=_wait_for_parent, daemon=True).start()
+
+
+def _wait_for_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)

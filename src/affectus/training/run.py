@@ -12,11 +12,9 @@ import importlib.metadata
 import json
 import logging
 import multiprocessing
-import os
 import platform
 import queue
 import shutil
-import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -40,7 +38,7 @@ from affectus.models import MODELS, Estimator, Model
 from affectus.models.base import AnyModel
 from affectus.models.storage import load_weights, save_weights
 from affectus.objectives import RealLoss, Task, TaskKind, choose_tasks
-from affectus.threads import torch_threads
+from affectus.threads import end_with_parent, torch_threads
 from affectus.training.config import PER_TASK, RunConfig, TrainingSettings, choose_view, resolve_settings
 from affectus.training.inference import EpochScorer, PerTask, predict_batches
 from affectus.vocabulary import Split, View
@@ -259,7 +257,7 @@ _events: Any = None
 def _start_worker(events: Any) -> None:
     global _events
     _events = events
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
 
 
 def _fit_one(
@@ -278,14 +276,6 @@ def _fit_one(
     with torch_threads(threads):
         folder = Path(out) / f"seed-{seed}"
         _fit_seed(config, corpus, tasks, scaler, seed, folder, scorer, _events.put, device)
-
-
-def _end_with_parent() -> None:
-    """End this process when the one that started it has gone, lest it write into a folder that is being resumed."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
 
 
 def _fit_seed(
