@@ -80,8 +80,8 @@ class RunConfig(BaseModel):
     training: TrainingSettings
 
 
-class _ConfigFile(BaseModel):
-    """The keys of a ``--config`` YAML file."""
+class ConfigFile(BaseModel):
+    """The keys of a ``--config`` YAML file; a packaged experiment has them too."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -116,9 +116,9 @@ def read_config_file(path: str | Path) -> dict[str, Any]:
     if not isinstance(raw, dict):
         raise AffectusError("The configuration is not a mapping", where=path, expected="keys such as model and tasks")
     for key in raw:
-        if key not in _ConfigFile.model_fields:
-            raise unknown_name("key", str(key), _ConfigFile.model_fields, where=path)
-    config: _ConfigFile = _validated(_ConfigFile, raw, where=str(path))
+        if key not in ConfigFile.model_fields:
+            raise unknown_name("key", str(key), ConfigFile.model_fields, where=path)
+    config: ConfigFile = _validated(ConfigFile, raw, where=str(path))
     return config.model_dump(exclude_none=True, exclude={"paper", "results", "notes"})
 
 
