@@ -1,8 +1,8 @@
 """Many runs with one question: the cells of a study, trained into one folder, resumable.
 
-A cell is one configuration; it is trained for every seed into ``OUT/runs/<name>``. A study that was killed goes on:
-what is trained is not trained again, a seed that was stopped resumes. A cell that fails is written down with its reason,
-and the others go on.
+A cell is one configuration; it is trained for every seed into ``OUT/runs/<name>``. A study that was killed goes on: no
+cell is trained twice, a seed that was stopped resumes. A cell that fails is written down with its reason, and the
+others go on.
 """
 
 import json
