@@ -95,8 +95,9 @@ def models_page() -> str:
 
 
 def formats_page() -> str:
-    """Describe every reader."""
+    """Describe every reader and writer."""
     from affectus.corpus.readers import READERS
+    from affectus.corpus.writers import WRITERS
 
     parts = ["# Formats", WRITTEN, "What `affectus import FORMAT SOURCE... --out DIR` reads."]
     parts.append(table(("format", "what it is"), ((f"[`{n}`](#{n})", cell(READERS[n].summary)) for n in READERS)))
@@ -108,6 +109,10 @@ def formats_page() -> str:
         parts.extend(f"- `--{option.replace('_', '-')}`: {means}." for option, means in reader.options.items())
         if reader.example:
             parts.append(f"```bash\naffectus import {reader.example}\n```")
+    parts.append("## Writing\n\nWhat `affectus export-features CORPUS --format FORMAT --out FILE` writes.")
+    for name in WRITERS:
+        parts.append(f"### `{name}` {{ #write-{name} }}\n\n{WRITERS[name].summary}.")
+        parts.append(docstring(WRITERS[name].write.__doc__))
     return "\n\n".join(parts) + "\n"
 
 

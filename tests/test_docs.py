@@ -51,6 +51,14 @@ def test_every_reader_appears_with_its_example(pages: dict[str, str]) -> None:
         assert f"affectus import {name} " in page, f"the reader {name} has no example"
 
 
+def test_every_writer_appears(pages: dict[str, str]) -> None:
+    from affectus.corpus.writers import WRITERS
+
+    assert len(WRITERS) > 0
+    for name in WRITERS:
+        assert f"### `{name}`" in pages["reference/formats.md"]
+
+
 def test_every_protocol_and_metric_appears(pages: dict[str, str]) -> None:
     from affectus.evaluation import PROTOCOLS
     from affectus.metrics import METRICS

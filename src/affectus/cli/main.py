@@ -7,7 +7,7 @@ import typer
 from rich.console import Console
 
 import affectus
-from affectus.cli import comparing, data, features, fitting, folding, reporting
+from affectus.cli import comparing, data, exporting, features, fitting, folding, reporting
 from affectus.errors import AffectusError
 
 app = typer.Typer(
@@ -20,6 +20,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 data.add_to(app)
+exporting.add_to(app)
 features.add_to(app)
 fitting.add_to(app)
 reporting.add_to(app)

@@ -33,6 +33,9 @@ WORD_COLUMNS: dict[str, pl.DataType] = {
 }
 """Columns of a table whose source gives words (and their times)."""
 
+TOKEN_COLUMN = "token_ids"
+"""Column of a table whose source gives each utterance as a tokenizer's ids, marks at the ends included."""
+
 
 @dataclass(frozen=True, eq=False)
 class Corpus:
@@ -210,7 +213,7 @@ def build_corpus(
         if column not in table.columns:
             table = table.with_columns(pl.lit(None, dtype).alias(column))
         table = table.with_columns(pl.col(column).cast(dtype))
-    for column, dtype in {"segment": pl.Int64(), **WORD_COLUMNS}.items():
+    for column, dtype in {"segment": pl.Int64(), TOKEN_COLUMN: pl.List(pl.Int64()), **WORD_COLUMNS}.items():
         if column in table.columns:
             table = table.with_columns(pl.col(column).cast(dtype))
     for scheme in card.schemes:
