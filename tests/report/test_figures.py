@@ -2,17 +2,13 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from affectus.metrics import acc7, confusion_matrix
+from affectus.metrics import confusion_matrix
 from affectus.report.figures import (
     choose_video,
-    cut_into_five,
     expected_calibration_error,
     mean_confusion,
     reliability,
-    round_to_seven,
     score_sets,
 )
 
@@ -34,20 +30,6 @@ def test_calibration_error_by_hand_and_of_nothing() -> None:
 def test_a_perfectly_calibrated_model_has_no_error() -> None:
     truth = [1] * 3 + [0] * 7
     assert expected_calibration_error(reliability(truth, [0.3] * 10)) == pytest.approx(0)
-
-
-@given(
-    st.lists(st.tuples(st.floats(-4, 4), st.floats(-4, 4)), min_size=1, max_size=30),
-    st.sampled_from(["half_even", "half_away"]),
-)
-def test_seven_classes_are_those_of_acc7(pairs: list[tuple[float, float]], rounding: str) -> None:
-    truth, said = np.array(pairs).T
-    same = np.mean(round_to_seven(truth, rounding) == round_to_seven(said, rounding))
-    assert same == pytest.approx(acc7(truth, said, rounding=rounding))
-
-
-def test_five_classes_are_closed_on_the_right() -> None:
-    assert cut_into_five([-0.7, -0.1, 0.1, 0.7, 5]).tolist() == [0, 1, 2, 3, 4]
 
 
 def test_mean_confusion_averages_models_and_survives_no_utterance() -> None:

@@ -1,6 +1,6 @@
 """What every run makes of each emotion: its scores, how often it is there and how often it is said to be."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -12,14 +12,21 @@ from affectus.report.judging import Judged, cut_labels, family
 
 IntArray = npt.NDArray[np.int64]
 
-CLASS_RULES = {"weighted_f1": metrics.weighted_f1, "weighted_accuracy": metrics.weighted_accuracy, "f1": metrics.f1}
+Rule = Callable[[IntArray, IntArray], float]
+CLASS_RULES: dict[str, Rule] = {
+    "weighted_f1": metrics.weighted_f1,
+    "weighted_accuracy": metrics.weighted_accuracy,
+    "f1": metrics.f1,
+}
 """What is told of each class."""
+TWO_CLASS_RULES: dict[str, Rule] = {"precision": metrics.precision, "recall": metrics.recall, "f1": metrics.f1}
+"""What is told where there are but two, which share their weighted figures."""
 
 
 def class_rows(
     judged: Sequence[Judged], scores: Sequence[ScoreRow], *, one_majority: bool = True
 ) -> dict[str, tuple[EmotionRow, ...]]:
-    """Return one row per class, by the name under which a task's metrics stand (``emotions``, ``emotion_class``).
+    """Return one row per class, by the name under which a task's metrics stand (``emotions``, ``polarity``).
 
     Args:
         judged: the runs.
@@ -27,8 +34,7 @@ def class_rows(
         one_majority: one majority baseline stands for all runs.
     """
     by_name = {row.metric: row for row in scores}
-    kinds = (TaskKind.MULTI_LABEL, TaskKind.ONE_OF_K)
-    names = dict.fromkeys(family(task) for one in judged for task in one.tasks if task.kind in kinds)
+    names = dict.fromkeys(family(task) for one in judged for task in one.tasks if task.kind is not TaskKind.REAL)
     found = {}
     for name in names:
         tasks = [next((task for task in one.tasks if family(task) == name), None) for one in judged]
@@ -53,7 +59,8 @@ def _row(
     truth = _truth(first, first_task, value)
     told = [_told(*pair, value) if pair else None for pair in pairs]
     rows = {}
-    for rule, metric in CLASS_RULES.items():
+    rules = TWO_CLASS_RULES if first_task.kind is TaskKind.BINARY else CLASS_RULES
+    for rule, metric in rules.items():
         title = f"{name}.{value}.{rule}"
         if title in by_name:
             rows[rule] = by_name[title]
@@ -76,7 +83,7 @@ def _row(
 def _truth(one: Judged, task: Task, value: str) -> IntArray:
     """(n,) of 0 and 1 for the utterances with a label."""
     targets, column = one.mean.targets[task.name], task.values.index(value)
-    if task.kind is TaskKind.ONE_OF_K:
+    if task.kind is not TaskKind.MULTI_LABEL:
         return _ones(targets[~np.isnan(targets[:, 0]), 0] == column)
     return _ones(targets[~np.isnan(targets[:, column]), column] == 1)
 
@@ -84,7 +91,7 @@ def _truth(one: Judged, task: Task, value: str) -> IntArray:
 def _told(one: Judged, task: Task, value: str) -> list[IntArray]:
     """Per seed (n,) of 0 and 1, for the same utterances as the truth."""
     targets, column = one.mean.targets[task.name], task.values.index(value)
-    if task.kind is TaskKind.ONE_OF_K:
+    if task.kind is not TaskKind.MULTI_LABEL:
         known = ~np.isnan(targets[:, 0])
         return [_ones(of.probabilities[task.name][known].argmax(axis=1) == column) for of in one.given]
     known = ~np.isnan(targets[:, column])

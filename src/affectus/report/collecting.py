@@ -12,7 +12,10 @@ from affectus.report.commands import train_command
 from affectus.report.comparing import compare_runs
 from affectus.report.curves import learning_curves, seed_results
 from affectus.report.data import Report, RunPart, Score, ScoreRow
+from affectus.report.embedding import fused_map
+from affectus.report.inside import Inside, look_inside
 from affectus.report.judging import Judged, check_common_ground, judge, name_runs
+from affectus.report.modalities import modalities_part, sentiment_tasks
 from affectus.report.predictions import calibrations, confusions, threshold_curves
 from affectus.report.video import video_part
 from affectus.training.loading import Run
@@ -51,6 +54,7 @@ def collect(
         for run, label in zip(runs, labels, strict=True)
     ]
     check_common_ground(judged)
+    insides = [_insides(one, corpus, split, report) for one in judged]
     first = judged[0].found
     notes = [note for note in first.notes if all(note in one.found.notes for one in judged)]
     heads, rows = score_rows(judged)
@@ -73,8 +77,18 @@ def collect(
         emotions=class_rows(judged, rows, one_majority=len(heads) == 1),
         runs=tuple(_run_part(one, split, notes) for one in judged),
         video=video_part(judged, corpus, split, video),
-        differences=compare_runs(judged[0], judged[1], corpus) if len(judged) == 2 else (),
+        differences=compare_runs(judged, corpus),
+        modalities=modalities_part(judged, insides, corpus),
+        maps=tuple(fused_map(one, seeds[0].fused) for one, seeds in zip(judged, insides, strict=True)),
     )
+
+
+def _insides(one: Judged, corpus: Corpus, split: str, report: Reporter | None) -> list[Inside]:
+    """Look into each seed's model; the representation is of use for the first one alone."""
+    if report:
+        report(f"{one.label}: each modality by itself")
+    seeds = one.run.seeds if sentiment_tasks(one) else one.run.seeds[:1]
+    return [look_inside(one.run, one.run.model(seed), corpus, split, sentiment_tasks(one)) for seed in seeds]
 
 
 def score_rows(judged: Sequence[Judged]) -> tuple[tuple[str, ...], tuple[ScoreRow, ...]]:
@@ -120,6 +134,7 @@ def _run_part(one: Judged, split: str, shared_notes: Sequence[str]) -> RunPart:
         notes=tuple(note for note in one.found.notes if note not in shared_notes),
         parameters=parameters,
         seconds=seconds,
+        balanced=run.config.training.balanced,
         curves=learning_curves(run),
         confusions=confusions(one),
         calibrations=calibrations(one),

@@ -1,6 +1,7 @@
 """The utterances that two runs tell differently."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -16,14 +17,21 @@ MOST_EXAMPLES = 50
 """Shown of each direction."""
 
 
-def compare_runs(first: Judged, second: Judged, corpus: Corpus) -> tuple[Difference, ...]:
-    """Return for each task with classes that both runs have where one tells an utterance better than the other."""
+def compare_runs(judged: Sequence[Judged], corpus: Corpus) -> tuple[Difference, ...]:
+    """Return where two runs differ, for each task with classes that exactly two of the runs have.
+
+    So one run for several tasks can stand beside one run for each of them.
+    """
     found = []
-    for task in first.tasks:
-        other = second.task(task.name)
-        if other is not None and other.values == task.values and task.kind is not TaskKind.REAL:
+    for name in dict.fromkeys(task.name for one in judged for task in one.tasks):
+        places = [place for place, one in enumerate(judged) if one.task(name) is not None]
+        if len(places) != 2:
+            continue
+        first, second = (judged[place] for place in places)
+        task, other = first.task(name), second.task(name)
+        if task is not None and other is not None and other.values == task.values and task.kind is not TaskKind.REAL:
             compare = _compare_sets if task.kind is TaskKind.MULTI_LABEL else _compare_classes
-            found.append(compare(task, first, second, corpus))
+            found.append(replace(compare(task, first, second, corpus), runs=(places[0], places[1])))
     return tuple(found)
 
 
@@ -80,6 +88,7 @@ def _difference(
     shown = [of[np.argsort(-np.abs(gain[of]), kind="stable")][:MOST_EXAMPLES] for of in better]
     return Difference(
         task=task.name,
+        runs=(0, 1),
         n=len(gain),
         better=(len(better[0]), len(better[1])),
         even=int((differ & (gain == 0)).sum()),

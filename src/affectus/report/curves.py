@@ -48,20 +48,32 @@ def learning_curves(run: Run) -> tuple[LearningCurves, ...]:
         else:
             selects = f"the epoch is chosen by {selecting} on valid"
         curves = []
+        parts = [name.removeprefix("train.") for name in known if name.startswith("train.loss.")]
+        losses: dict[str, list[SeedCurve]] = {part: [] for part in sorted(parts) if len(parts) > 1}
         for seed, history in histories.items():
             own = [row for row in history if row["stage"] == stage]
-            best = read_json(run.seed_folder(seed) / "result.json").get("best_epoch") if last else None
-            curves.append(
-                SeedCurve(
-                    seed=seed,
-                    train=_column(own, "train.loss"),
-                    valid=_column(own, "valid.loss"),
-                    metric=_column(own, f"valid.{metric}"),
-                    best=best if best is not None and 0 <= best < len(own) else None,
-                )
+            result = read_json(run.seed_folder(seed) / "result.json") if last else {}
+            best, of_tasks = result.get("best_epoch"), result.get("best_epochs", {})
+            curves.append(_curve(seed, own, "loss", best, _column(own, f"valid.{metric}")))
+            for part, each in losses.items():
+                each.append(_curve(seed, own, part, of_tasks.get(part.removeprefix("loss."), best)))
+        found.append(
+            LearningCurves(
+                stage=stage,
+                metric=metric,
+                selects=selects,
+                seeds=tuple(curves),
+                losses={part.removeprefix("loss."): tuple(each) for part, each in losses.items()},
             )
-        found.append(LearningCurves(stage, metric, selects, tuple(curves)))
+        )
     return tuple(found)
+
+
+def _curve(
+    seed: int, rows: list[dict[str, Any]], loss: str, best: int | None, metric: tuple[float, ...] = ()
+) -> SeedCurve:
+    chosen = best if best is not None and 0 <= best < len(rows) else None
+    return SeedCurve(seed, _column(rows, f"train.{loss}"), _column(rows, f"valid.{loss}"), metric, chosen)
 
 
 def _column(rows: list[dict[str, Any]], name: str) -> tuple[float, ...]:

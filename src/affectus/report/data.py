@@ -38,7 +38,7 @@ class EmotionRow:
         known: utterances with a label of it.
         gold: utterances that have it.
         predicted: per run the mean over seeds of how many utterances were said to have it.
-        scores: per metric (weighted_f1, weighted_accuracy, f1) the row of all runs.
+        scores: per metric (``weighted_f1`` and so on) the row of all runs.
     """
 
     emotion: str
@@ -61,7 +61,7 @@ class SeedCurve:
         seed: which.
         train: loss on train.
         valid: loss on valid.
-        metric: the metric that is shown beside the losses, on valid.
+        metric: the metric that is shown beside the losses, on valid; empty for a part of the loss.
         best: the selected epoch, from 0; None if this stage does not choose.
     """
 
@@ -81,12 +81,14 @@ class LearningCurves:
         metric: name of the metric that is shown beside the losses; None if valid was not scored.
         selects: what the best epoch was chosen by, in words.
         seeds: one curve each.
+        losses: by name, the curves of each loss of which the whole is made; empty if there is but one.
     """
 
     stage: str
     metric: str | None
     selects: str
     seeds: tuple[SeedCurve, ...]
+    losses: dict[str, tuple[SeedCurve, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -159,6 +161,8 @@ class RunPart:
     parameters: int | None = None
     seconds: float | None = None
     """Training time of a seed, mean."""
+    balanced: bool = False
+    """Rare classes weighed up in training."""
     curves: tuple[LearningCurves, ...] = ()
     confusions: tuple[Confusion, ...] = ()
     calibrations: tuple[Calibration, ...] = ()
@@ -256,6 +260,7 @@ class Difference:
 
     Attributes:
         task: its name.
+        runs: the places of the two.
         n: labelled utterances.
         better: how many the first, and how many the second run tells better.
         even: how many they tell differently, but equally well.
@@ -263,10 +268,147 @@ class Difference:
     """
 
     task: str
+    runs: tuple[int, int]
     n: int
     better: tuple[int, int]
     even: int
     examples: tuple[tuple[Example, ...], tuple[Example, ...]]
+
+
+@dataclass(frozen=True)
+class HeadScore:
+    """What one head of one run says on the whole.
+
+    Attributes:
+        bias: mean of what is said less the label.
+        negative: share of the utterances that are said to be negative.
+    """
+
+    bias: Score
+    negative: Score
+
+
+@dataclass(frozen=True)
+class HeadRow:
+    """One head: a modality by itself, or all together.
+
+    Attributes:
+        head: its name.
+        n: utterances with a label and the modality.
+        label: share of negative labels among them.
+        own: share of negative ones among the labels of annotators who perceived this modality alone; None without any.
+        scores: per run; None where the run has no such head.
+    """
+
+    head: str
+    n: int
+    label: float
+    own: float | None
+    scores: tuple[HeadScore | None, ...]
+
+
+@dataclass(frozen=True)
+class HeadTable:
+    """Every head of every run on one task: ``intensity``, or ``polarity`` as a probability of *positive*."""
+
+    task: str
+    rows: tuple[HeadRow, ...]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One utterance, and what every head makes of it.
+
+    Attributes:
+        id: the corpus's.
+        text: its transcript, if there is one.
+        label: the true value.
+        own: per modality, the label of annotators who perceived it alone; None where there is none.
+        said: per head, per run; None where the run has no such head or the utterance lacks the modality.
+        apart: how far the modalities lie apart.
+    """
+
+    id: str
+    text: str | None
+    label: float | None
+    own: dict[str, float | None]
+    said: dict[str, tuple[float | None, ...]]
+    apart: float
+
+
+@dataclass(frozen=True)
+class SampleList:
+    """Utterances on which the modalities disagree most.
+
+    Attributes:
+        by: whose disagreement: ``said`` or ``labels``.
+        of: among how many.
+        samples: the clearest first.
+    """
+
+    by: str
+    of: int
+    samples: tuple[Sample, ...]
+
+
+@dataclass(frozen=True)
+class ModalitiesPart:
+    """Each modality by itself beside all together.
+
+    Attributes:
+        sources: per run, where a modality's own prediction comes from: ``own`` (heads of the model), ``hidden`` (all
+            other modalities were hidden); None if the run has one modality and no such head.
+        tables: per task.
+        task: the one of which the samples tell.
+        low: smallest value of it.
+        high: largest value of it.
+        samples: the lists, none if no modality can disagree with another.
+    """
+
+    sources: tuple[str | None, ...]
+    tables: tuple[HeadTable, ...]
+    task: str
+    low: float
+    high: float
+    samples: tuple[SampleList, ...]
+
+
+@dataclass(frozen=True)
+class MapGroup:
+    """The utterances of one label in a map.
+
+    Attributes:
+        label: in words.
+        points: where they lie.
+        neighbours: mean share of the same label among the nearest utterances in the space itself, not in the map.
+        chance: what that share would be if labels lay at random.
+    """
+
+    label: str
+    points: tuple[tuple[float, float], ...]
+    neighbours: float
+    chance: float
+
+
+@dataclass(frozen=True)
+class FusedMap:
+    """The representation that one model decides by, drawn in two dimensions by t-SNE.
+
+    Attributes:
+        seed: whose model.
+        width: of the representation.
+        coloured: the task whose labels are told apart.
+        total: how many utterances there are; the map has as many as its groups.
+        nearest: how many neighbours are counted.
+        groups: by label.
+    """
+
+    seed: int
+    width: int
+    coloured: str
+    total: int
+    nearest: int
+    groups: tuple[MapGroup, ...]
 
 
 @dataclass(frozen=True)
@@ -293,4 +435,7 @@ class Report:
     """Per multi-label family of metrics (``emotions``)."""
     runs: tuple[RunPart, ...]
     video: VideoPart | None = None
-    differences: tuple[Difference, ...] = field(default=())
+    differences: tuple[Difference, ...] = ()
+    modalities: ModalitiesPart | None = None
+    maps: tuple[FusedMap | None, ...] = ()
+    """Per run; None where the model gives no representation."""

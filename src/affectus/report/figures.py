@@ -7,16 +7,10 @@ import numpy as np
 import numpy.typing as npt
 
 from affectus import metrics
-from affectus.metrics import Rounding
 
 FloatArray = npt.NDArray[np.floating]
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
-
-SIMS_CUTS = (-0.7, -0.1, 0.1, 0.7)
-"""Where MMSA cuts the intensities of CH-SIMS, in [-1, 1], into five classes."""
-SIMS_CLASSES = ("to −0.7", "to −0.1", "to 0.1", "to 0.7", "to 1")
-SEVEN_CLASSES = ("−3", "−2", "−1", "0", "1", "2", "3")
 
 
 @dataclass(frozen=True)
@@ -72,30 +66,6 @@ def expected_calibration_error(bins: Sequence[Bin]) -> float:
     """
     total = sum(b.n for b in bins)
     return sum(b.n * abs(b.probability - b.frequency) for b in bins if b.n) / total if total else float("nan")
-
-
-def round_to_seven(values: npt.ArrayLike, rounding: Rounding = "half_even") -> IntArray:
-    """Return the class 0 to 6 of intensities that are clipped to [-3, 3] and rounded, as ``intensity.acc7`` does.
-
-    >>> round_to_seven([-4.0, 0.5, 2.6]).tolist(), round_to_seven([0.5], "half_away").tolist()
-    ([0, 3, 6], [4])
-    """
-    clipped = np.clip(np.asarray(values, np.float64), -3, 3)
-    if rounding == "half_even":
-        return np.rint(clipped).astype(np.int64) + 3
-    whole = np.trunc(clipped)
-    away: IntArray = (whole + np.sign(clipped) * (np.abs(clipped - whole) >= 0.5)).astype(np.int64)
-    return away + 3
-
-
-def cut_into_five(values: npt.ArrayLike) -> IntArray:
-    """Return the class 0 to 4 of intensities in [-1, 1], as MMSA does for CH-SIMS.
-
-    >>> cut_into_five([-1.0, -0.1, 0.0, 0.4, 1.0]).tolist()
-    [0, 1, 2, 3, 4]
-    """
-    clipped = np.clip(np.asarray(values, np.float32), -1, 1)
-    return np.searchsorted(np.asarray(SIMS_CUTS, np.float32), clipped, side="left").astype(np.int64)
 
 
 def mean_confusion(truth: npt.ArrayLike, predictions: Sequence[npt.ArrayLike], classes: int) -> FloatArray:

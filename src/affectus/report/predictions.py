@@ -8,15 +8,8 @@ from affectus.evaluation.scoring import CAI_INTENSITY
 from affectus.metrics import AKHTAR_GRID, Rounding, ThresholdMetric, score_thresholds
 from affectus.objectives import Task, TaskKind
 from affectus.report.data import Calibration, Confusion, ThresholdCurves
-from affectus.report.figures import (
-    SEVEN_CLASSES,
-    SIMS_CLASSES,
-    cut_into_five,
-    expected_calibration_error,
-    mean_confusion,
-    reliability,
-    round_to_seven,
-)
+from affectus.report.figures import expected_calibration_error, mean_confusion, reliability
+from affectus.report.intensity import cuts_for
 from affectus.report.judging import Judged, cut_labels
 from affectus.training.inference import Predictions
 
@@ -46,13 +39,13 @@ def confusions(one: Judged) -> tuple[Confusion, ...]:
 
 
 def _intensity(one: Judged, task: Task, targets: FloatArray, given: list[FloatArray]) -> list[Confusion]:
-    known = ~np.isnan(targets[:, 0])
-    if task.high is not None and task.high <= 1:
-        classes = [cut_into_five(of[known, 0]) for of in (targets, *given)]
-        return [_confusion(f"{task.name}, five classes", SIMS_CLASSES, classes[0], classes[1:])]
     rounding: Rounding = "half_away" if one.found.protocol.intensity is CAI_INTENSITY else "half_even"
-    classes = [round_to_seven(of[known, 0], rounding) for of in (targets, *given)]
-    return [_confusion(f"{task.name}, rounded", SEVEN_CLASSES, classes[0], classes[1:])]
+    found = []
+    for cut in cuts_for(task.high, rounding):
+        known = ~np.isnan(targets[:, 0]) & (cut.neutral | (targets[:, 0] != 0))
+        truth, *said = (cut.classes(of[known, 0]) for of in (targets, *given))
+        found.append(_confusion(f"{task.name}, {cut.title}", cut.labels, truth, said))
+    return found
 
 
 def _confusion(

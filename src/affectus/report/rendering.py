@@ -1,8 +1,10 @@
 """From a :class:`Report` to one HTML page that needs nothing else."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
+from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
@@ -10,11 +12,16 @@ from markupsafe import Markup
 from affectus.metrics import METRICS
 from affectus.report.charts import (
     Chart,
+    bias_bars,
     calibration_chart,
     count,
     emotion_bars,
     heatmap_chart,
     learning_charts,
+    loss_charts,
+    map_chart,
+    negative_bars,
+    sample_strip,
     scored,
     text_number,
     threshold_chart,
@@ -44,9 +51,20 @@ HEADLINE = (
 """What a first look needs; the page has the other figures too, folded away."""
 
 
+RULE_NAMES = {
+    "weighted_accuracy": "W-Acc",
+    "weighted_f1": "weighted F1",
+    "f1": "F1",
+    "recall": "recall",
+    "precision": "precision",
+}
+"""The short names of what is told of each class."""
+
+
 @dataclass(frozen=True)
 class _RunCharts:
     learning: list[Chart]
+    losses: list[Chart]
     calibration: list[Chart]
     thresholds: list[Chart]
 
@@ -61,38 +79,28 @@ def render(report: Report) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters.update(number=text_number, count=count, anchor=_anchor, breakable=_breakable)
+    environment.filters.update(
+        number=text_number, count=count, anchor=_anchor, breakable=_breakable, rule_name=lambda rule: RULE_NAMES[rule]
+    )
     # the style sheet is ours, and quotes in it must stay quotes
     style = Markup(files("affectus.report").joinpath("templates/style.css").read_text(encoding="utf-8").strip())
-    labels = [run.label for run in report.runs]
-    heatmaps, highest = _heatmaps(report)
     headline = [row for row in report.scores if row.metric in HEADLINE]
     versions = list(dict.fromkeys(", ".join(f"{k} {v}" for k, v in run.versions.items()) for run in report.runs))
-    return environment.get_template("report.html.j2").render(
-        report=report,
-        style=style,
-        title=_title(report),
-        contents=_contents(report),
+    values: dict[str, Any] = {
+        "report": report,
+        "style": style,
+        "title": _title(report),
+        "contents": _contents(report),
         # a corpus with tasks of its own has none of the usual figures
-        headline=headline or [row for row in report.scores if row.metric.count(".") == 1],
-        versions=versions,
-        rules=[METRICS[name] for name in _rules(report)],
-        bars={
-            family: [
-                emotion_bars("Weighted accuracy", "weighted_accuracy", rows, labels),
-                emotion_bars("Weighted F1", "weighted_f1", rows, labels),
-            ]
-            for family, rows in report.emotions.items()
-        },
-        # per family of classes, the runs that tell it and their places
-        tellers={
-            family: [(place, report.runs[place]) for place in scored(rows, len(labels))]
-            for family, rows in report.emotions.items()
-        },
-        charts=[_run_charts(run) for run in report.runs],
-        heatmaps=heatmaps,
-        highest=highest,
-    )
+        "headline": headline or [row for row in report.scores if row.metric.count(".") == 1],
+        "versions": versions,
+        "rules": [METRICS[name] for name in _rules(report)],
+        "charts": [_run_charts(run) for run in report.runs],
+    }
+    parts = (_classes, _heatmaps, _maps, _modalities)
+    for part in parts:
+        values |= part(report)
+    return environment.get_template("report.html.j2").render(values)
 
 
 def _title(report: Report) -> str:
@@ -106,6 +114,10 @@ def _contents(report: Report) -> list[tuple[str, str]]:
     found = [("figures", "Figures"), *((_anchor(family), family) for family in report.emotions)]
     if report.video:
         found.append(("video", "One video"))
+    if report.modalities:
+        found.append(("modalities", "Modalities"))
+    if any(report.maps):
+        found.append(("maps", "Representation"))
     if report.differences:
         found.append(("differences", "Differences"))
     found += [(f"run-{place}", run.label) for place, run in enumerate(report.runs, start=1)]
@@ -129,12 +141,75 @@ def _rules(report: Report) -> list[str]:
 def _run_charts(run: RunPart) -> _RunCharts:
     return _RunCharts(
         learning=[chart for curves in run.curves for chart in learning_charts(curves)],
+        losses=[chart for curves in run.curves for chart in loss_charts(curves)],
         calibration=[calibration_chart(calibration) for calibration in run.calibrations],
         thresholds=[threshold_chart(curves) for curves in run.thresholds],
     )
 
 
-def _heatmaps(report: Report) -> tuple[list[list[list[Chart]]], list[float]]:
+def _classes(report: Report) -> dict[str, Any]:
+    """Per family of classes its charts, the runs that tell it with their places, and how many tasks each has."""
+    labels = [run.label for run in report.runs]
+    tellers = {
+        family: [(place, report.runs[place]) for place in scored(rows, len(labels))]
+        for family, rows in report.emotions.items()
+    }
+    bars = {}
+    for family, rows in report.emotions.items():
+        shown = [rule for rule in ("weighted_accuracy", "weighted_f1", "recall", "f1") if rule in rows[0].scores][:2]
+        bars[family] = [emotion_bars(_capital(RULE_NAMES[rule]), rule, rows, labels) for rule in shown]
+    together = {family: _together([run for _, run in of]) for family, of in tellers.items()}
+    return {"bars": bars, "tellers": tellers, "together": together}
+
+
+def _together(runs: Sequence[RunPart]) -> str:
+    """Say which run learned how many tasks, where that differs."""
+    if len({len(run.tasks) for run in runs}) < 2:
+        return ""
+    told = [f"{run.label} learned {_tasks(len(run.tasks))}" for run in runs]
+    return f"Single-task against multi-task: {', '.join(told)}."
+
+
+def _tasks(count: int) -> str:
+    return "this task alone" if count == 1 else f"{count} tasks together"
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def _maps(report: Report) -> dict[str, Any]:
+    charts = [map_chart(of, run.label) for of, run in zip(report.maps, report.runs, strict=False) if of is not None]
+    return {"maps": charts}
+
+
+def _modalities(report: Report) -> dict[str, Any]:
+    """Per task its charts and the runs that tell it with their places, and a picture of each sample."""
+    part = report.modalities
+    if part is None:
+        return {}
+    labels = [run.label for run in report.runs]
+
+    def tellers(task: str) -> list[tuple[int, RunPart]]:
+        rows = next(table.rows for table in part.tables if table.task == task)
+        places = [place for place in range(len(labels)) if any(row.scores[place] for row in rows)]
+        return [(place, report.runs[place]) for place in places]
+
+    return {
+        "heads": {row.head for table in part.tables for row in table.rows},
+        "head_charts": {table.task: [negative_bars(table, labels), bias_bars(table, labels)] for table in part.tables},
+        "told": {table.task: tellers(table.task) for table in part.tables},
+        "samplers": tellers(part.task),
+        "strips": {
+            listed.by: [
+                sample_strip(sample, part.low, part.high, f"What is said of {sample.id}") for sample in listed.samples
+            ]
+            for listed in part.samples
+        },
+    }
+
+
+def _heatmaps(report: Report) -> dict[str, Any]:
     """Per run, per pair of modalities, one chart or two; per run, the largest weight."""
     every: list[list[list[Chart]]] = []
     highest: list[float] = []
@@ -149,4 +224,4 @@ def _heatmaps(report: Report) -> tuple[list[list[list[Chart]]], list[float]]:
             drawn.append(charts)
         every.append(drawn)
         highest.append(top)
-    return every, highest
+    return {"heatmaps": every, "highest": highest}
