@@ -86,7 +86,16 @@ def train(
     view: Annotated[
         str | None, typer.Option(help="contextual, unaligned or aligned; default: the model's own.")
     ] = None,
-    config: Annotated[Path | None, typer.Option(help="A YAML file with any of these settings.")] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="A YAML file with any of these settings, or the name of a packaged experiment.")
+    ] = None,
+    text_encoder: Annotated[
+        str | None,
+        typer.Option(
+            "--text-encoder",
+            help="Make the text from transcripts: minilm, a local folder, or a name on the Hugging Face hub.",
+        ),
+    ] = None,
     set_: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="An option of the model or a training setting; repeatable."),
@@ -105,13 +114,18 @@ def train(
       affectus train mmmu_ba CORPUS --tasks polarity --modalities text,audio --set learning_rate=0.0005 --out RUN
 
       affectus train linear CORPUS --tasks intensity --set neighbours=2 --out RUN
+
+      affectus train mtmm_es CORPUS --tasks polarity --text-encoder minilm --set text_layers=2 --out RUN
+
+      affectus train CORPUS --config akhtar2019_mtmm_es_mosei --out RUN
     """
     from affectus.api import train as train_model
     from affectus.models import MODELS
+    from affectus.studies.published import experiment_path
     from affectus.training.config import parse_assignments, read_config_file
     from affectus.vocabulary import View, canonical_modality
 
-    file = read_config_file(config) if config else {}
+    file = read_config_file(experiment_path(config)) if config else {}
     if model is not None and corpus is None and "model" in file:
         # the file names the model, so the one argument is the corpus
         model, corpus = str(file["model"]), Path(model)
@@ -130,6 +144,8 @@ def train(
     assert out is not None
     assert wanted is not None
     options, training = parse_assignments(set_ or [], MODELS[model])
+    if text_encoder is not None:
+        training["text_encoder"] = text_encoder
     if device not in ("auto", "cpu", "cuda"):
         raise AffectusError(f"Unknown device {device!r}", expected="auto, cpu or cuda")
     chosen = parse_names(modalities) or file.get("modalities")
