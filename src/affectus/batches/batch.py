@@ -10,6 +10,27 @@ from affectus.vocabulary import View
 
 
 @dataclass(frozen=True, eq=False)
+class Tokens:
+    """Text before the trained part of its encoder; ``...`` is B, U in the contextual view and B in the others.
+
+    Attributes:
+        states: (..., L, dim) float, what the encoder's frozen layers say of each token; or (..., L) int64, the tokens'
+            ids, if every layer is trained.
+        mask: (..., L) bool; False at padding, and everywhere if the utterance has no text.
+        words: (B, L) int64, the step to which each token belongs, -1 for none; aligned view only.
+    """
+
+    states: Tensor
+    mask: Tensor
+    words: Tensor | None = None
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> "Tokens":
+        """Return tokens with ``function`` applied to every tensor."""
+        words = None if self.words is None else function(self.words)
+        return Tokens(function(self.states), function(self.mask), words)
+
+
+@dataclass(frozen=True, eq=False)
 class Batch:
     """Padded features with masks; True is a real frame or utterance.
 
@@ -22,6 +43,8 @@ class Batch:
         mask: (B, U) contextual, (B,) otherwise; True for real utterances.
         labels: per label scheme (B, U, size) or (B, size) float, NaN where missing and at padding.
         rows: (B, U) or (B,) int64; the row of each utterance in the corpus's table, -1 at padding.
+        tokens: the text, where an encoder is trained with the model; ``features`` has no text then, until the encoder
+            has made it, while ``masks`` has.
     """
 
     view: View
@@ -30,6 +53,7 @@ class Batch:
     mask: Tensor
     labels: dict[str, Tensor]
     rows: Tensor
+    tokens: Tokens | None = None
 
     @property
     def size(self) -> int:
@@ -39,7 +63,7 @@ class Batch:
     @property
     def modalities(self) -> tuple[str, ...]:
         """Names of the modalities, in affectus's order."""
-        return tuple(self.features)
+        return tuple(self.masks)
 
     def map(self, function: Callable[[Tensor], Tensor]) -> "Batch":
         """Return a batch with ``function`` applied to every tensor."""
@@ -50,6 +74,7 @@ class Batch:
             mask=function(self.mask),
             labels={k: function(v) for k, v in self.labels.items()},
             rows=function(self.rows),
+            tokens=None if self.tokens is None else self.tokens.map(function),
         )
 
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> "Batch":

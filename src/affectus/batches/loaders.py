@@ -11,25 +11,44 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from affectus.batches.batch import Batch
+from affectus.batches.batch import Batch, Tokens
 from affectus.batches.scaling import Scale, Scaler
+from affectus.batches.tokens import TokenCorpus
 from affectus.corpus import Corpus, Ragged
 from affectus.errors import AffectusError, unknown_name
-from affectus.vocabulary import View, order_modalities
+from affectus.vocabulary import TEXT, View, order_modalities
 
 IntArray = npt.NDArray[np.int64]
 
 
-def choose_modalities(corpus: Corpus, wanted: Sequence[str] | None) -> tuple[str, ...]:
+def choose_modalities(corpus: Corpus, wanted: Sequence[str] | None, *, encoded: bool = False) -> tuple[str, ...]:
     """Return the modalities to use, in order; all of the corpus's if ``wanted`` is None.
+
+    Args:
+        corpus: to choose from.
+        wanted: names, or None.
+        encoded: a text encoder makes the text from transcripts, whatever features the corpus has.
 
     Raises:
         AffectusError: the corpus has no features at all, or not a wanted modality.
     """
+    if encoded:
+        there = order_modalities({*corpus.modalities, TEXT})
+        for name in wanted or ():
+            if name not in there:
+                raise unknown_name("modality", name, there, where=f"the corpus {corpus.name!r}")
+        if wanted and TEXT not in wanted:
+            raise AffectusError(
+                "A text encoder is given, but the text is not among the modalities to use",
+                got=", ".join(wanted),
+                remedy="Add text to --modalities, or leave the encoder out",
+            )
+        return order_modalities(wanted or there)
     if not corpus.modalities:
         raise AffectusError(
             f"The corpus {corpus.name!r} has no features, only a table",
-            remedy="Add some, for instance with: affectus features text CORPUS --encoder minilm",
+            remedy="Add some, for instance with: affectus features text CORPUS --encoder minilm; "
+            "or train from the transcripts with --text-encoder minilm",
         )
     for name in wanted or ():
         if name not in corpus.modalities:
@@ -109,7 +128,7 @@ class Loader:
     """Batches of one split in one view.
 
     Args:
-        corpus: where the utterances come from.
+        corpus: where the utterances come from; of a :class:`TokenCorpus` the text is given as tokens, not scaled.
         split: which of them; None for all.
         view: contextual, unaligned or aligned.
         modalities: which modalities, in affectus's order.
@@ -145,13 +164,15 @@ class Loader:
         self._labels = {name: corpus.label(name) for name in corpus.schemes}
         rows = corpus.rows(split)
         self.rows = rows
+        self._tokens = corpus if isinstance(corpus, TokenCorpus) and TEXT in self.modalities else None
+        self._vectors = tuple(name for name in self.modalities if self._tokens is None or name != TEXT)
         if view is View.CONTEXTUAL:
             self._samples = corpus.recordings(split)
             self._lengths = np.array([len(sample) for sample in self._samples])
             self._pooled, self._present = {}, {}
             self._position = np.full(len(corpus), -1)
             self._position[rows] = np.arange(len(rows))
-            for name in self.modalities:
+            for name in self._vectors:
                 means, present = mean_over_steps(corpus.features[name], rows)
                 scaled = scaler.apply(name, means)
                 scaled[~present] = 0.0
@@ -162,8 +183,7 @@ class Loader:
             if view is View.ALIGNED:
                 _require_alignment(corpus, self.modalities)
             self._samples = [np.array([row]) for row in rows]
-            lengths = [corpus.features[name].lengths[rows] for name in self.modalities]
-            self._lengths = np.max(lengths, axis=0)
+            self._lengths = np.max([_steps(corpus, name, rows) for name in self.modalities], axis=0)
 
     @property
     def batch_sampler(self) -> SimpleNamespace:
@@ -189,25 +209,36 @@ class Loader:
         mask = np.arange(width) < lengths[:, None]
         rows[mask] = np.concatenate([self._samples[i] for i in index])
         position = np.where(mask, self._position[rows], -1)
-        features = {name: torch.from_numpy(self._pooled[name][position]) for name in self.modalities}
-        masks = {name: torch.from_numpy(self._present[name][position]) for name in self.modalities}
+        features = {name: torch.from_numpy(self._pooled[name][position]) for name in self._vectors}
+        masks = {name: torch.from_numpy(self._present[name][position]) for name in self._vectors}
         labels = {}
         for name, values in self._labels.items():
             taken = values[rows]
             taken[~mask] = np.nan
             labels[name] = torch.from_numpy(taken)
-        return Batch(self.view, features, masks, torch.from_numpy(mask), labels, torch.from_numpy(rows))
+        tokens = None
+        if self._tokens is not None:
+            tokens = _pad_tokens(self._tokens, np.where(mask, rows, -1))
+            masks = self._ordered(masks | {TEXT: tokens.mask.any(dim=-1)})
+        return Batch(self.view, features, masks, torch.from_numpy(mask), labels, torch.from_numpy(rows), tokens)
+
+    def _ordered(self, masks: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        return {name: masks[name] for name in self.modalities}
 
     def _sequences(self, index: IntArray) -> Batch:
         rows = self.rows[index]
         features, masks = {}, {}
         common = int(self._lengths[index].max()) if self.view is View.ALIGNED else None
-        for name in self.modalities:
+        for name in self._vectors:
             values, mask = self._pad(name, rows, common)
             features[name], masks[name] = torch.from_numpy(values), torch.from_numpy(mask)
+        tokens = None
+        if self._tokens is not None:
+            tokens = _pad_tokens(self._tokens, rows)
+            masks = self._ordered(masks | {TEXT: _spoken_steps(tokens, common)})
         labels = {name: torch.from_numpy(values[rows]) for name, values in self._labels.items()}
         return Batch(
-            self.view, features, masks, torch.ones(len(rows), dtype=torch.bool), labels, torch.from_numpy(rows)
+            self.view, features, masks, torch.ones(len(rows), dtype=torch.bool), labels, torch.from_numpy(rows), tokens
         )
 
     def _pad(
@@ -226,13 +257,47 @@ class Loader:
         return values, mask
 
 
+def _steps(corpus: Corpus, name: str, rows: IntArray) -> IntArray:
+    """(n,) steps of a modality in a sequence view."""
+    if name == TEXT and isinstance(corpus, TokenCorpus):
+        return corpus.steps(rows)
+    return corpus.features[name].lengths[rows]
+
+
+def _pad_tokens(corpus: TokenCorpus, rows: IntArray) -> Tokens:
+    """Gather the tokens of the utterances of a batch; a row of -1 is padding."""
+    lengths = np.where(rows >= 0, corpus.tokens.lengths[rows], 0)
+    # a token at least, so that no encoder meets an empty dimension
+    mask = np.arange(max(int(lengths.max()), 1)) < lengths[..., None]
+    index = corpus.tokens.step_index(rows[rows >= 0])
+    values = corpus.tokens.values
+    shape = mask.shape if corpus.reads_ids else (*mask.shape, values.shape[1])
+    states = np.zeros(shape, np.int64 if corpus.reads_ids else np.float32)
+    states[mask] = values[index, 0] if corpus.reads_ids else values[index]
+    words = None
+    if corpus.words is not None:
+        owner = np.full(mask.shape, -1)
+        owner[mask] = corpus.words[index]
+        words = torch.from_numpy(owner)
+    return Tokens(torch.from_numpy(states), torch.from_numpy(mask), words)
+
+
+def _spoken_steps(tokens: Tokens, width: int | None) -> torch.Tensor:
+    """(B, L), or (B, W) if the tokens belong to words; True for a step that has a token."""
+    if tokens.words is None:
+        return tokens.mask
+    has = torch.zeros(len(tokens.words), max(width or 0, 1) + 1, dtype=torch.bool)
+    # the column before the first takes the tokens without a word, and goes
+    return has.scatter_(1, tokens.words + 1, True)[:, 1:]
+
+
 def _require_alignment(corpus: Corpus, modalities: Sequence[str]) -> None:
-    lengths = np.stack([corpus.features[name].lengths for name in modalities])
+    lengths = np.stack([_steps(corpus, name, corpus.rows()) for name in modalities])
     longest = lengths.max(axis=0)
     wrong = ((lengths != longest) & (lengths != 0)).any(axis=0)
     if wrong.any():
         row = int(wrong.argmax())
-        steps = ", ".join(f"{name} {corpus.features[name].lengths[row]}" for name in modalities)
+        steps = ", ".join(f"{name} {count[row]}" for name, count in zip(modalities, lengths, strict=True))
         raise AffectusError(
             f"The corpus {corpus.name!r} is not word-aligned",
             where=f"utterance {corpus.table['id'][row]!r}",

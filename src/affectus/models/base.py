@@ -11,7 +11,7 @@ from affectus.batches.batch import Batch
 from affectus.errors import AffectusError, unknown_name
 from affectus.objectives import Task, TaskKind
 from affectus.registry import Registry
-from affectus.vocabulary import View
+from affectus.vocabulary import TEXT, View
 
 
 @dataclass(frozen=True)
@@ -37,10 +37,12 @@ class ModelOutput:
     Attributes:
         predictions: per task (..., outputs): logits, or numbers for real tasks. Contextual: (B, U, outputs).
         extras: named tensors besides: attention weights, representations, reconstructions.
+        read: the batch as the model saw it, where that is another than it was given: text tokens became vectors.
     """
 
     predictions: dict[str, Tensor]
     extras: dict[str, Tensor] = field(default_factory=dict)
+    read: Batch | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,12 +63,14 @@ class Stage:
         groups: the parameters that this stage trains, by name.
         epochs: at most so many; None for the run's setting.
         select: pick the best epoch on valid (else the last one counts).
+        trains_text: whether the stage learns from the text, so that a text encoder before the model learns with it.
     """
 
     name: str
     groups: Mapping[str, ParameterGroup]
     epochs: int | None = None
     select: bool = True
+    trains_text: bool = True
 
 
 class Model(nn.Module):
@@ -98,7 +102,7 @@ class Model(nn.Module):
     def losses(self, output: ModelOutput, batch: Batch) -> dict[str, Tensor]:
         """Return the named losses of a batch: one per task, unless a model has others. The loop weighs and adds them.
 
-        A loss is weighed by its task's weight where its name is a task's, else by 1.
+        A loss is weighed by a task's weight where its name is the task's, or that and a dot and more; else by 1.
         """
         return {
             task.name: task.loss_of(output.predictions[task.name], task.target(batch.labels)) for task in self.tasks
@@ -321,10 +325,14 @@ def check_choice(name: str, value: object, choices: Sequence[str]) -> None:
 def check_inputs(inputs: Mapping[str, int], batch: Batch) -> None:
     """Check that a batch has the modalities that a model was built for, in their widths.
 
+    Text that is still tokens has no width: the encoder makes it.
+
     Raises:
         AffectusError: it has not.
     """
     for name, width in inputs.items():
+        if name == TEXT and batch.tokens is not None:
+            continue
         if name not in batch.features:
             raise unknown_name("modality", name, batch.features, where="the batch")
         if batch.features[name].shape[-1] != width:

@@ -35,7 +35,7 @@ from affectus.models.base import (
 from affectus.nn.masking import zero_masked
 from affectus.nn.recurrent import BiLSTMs
 from affectus.objectives import Task
-from affectus.vocabulary import View
+from affectus.vocabulary import TEXT, View
 
 
 class _ContextualLSTM(nn.Module):
@@ -146,7 +146,11 @@ class BCLSTM(Model):
         parts = {f"unimodal.{name}": part for name, part in self.unimodal.items()}
         if self.fusion is not None:
             parts["fusion"] = self.fusion
-        return [Stage(name, {name: ParameterGroup(list(part.parameters()))}) for name, part in parts.items()]
+        # a text encoder before the model learns with its modality alone: then the unimodal parts stand still
+        return [
+            Stage(name, {name: ParameterGroup(list(part.parameters()))}, trains_text=name == f"unimodal.{TEXT}")
+            for name, part in parts.items()
+        ]
 
     def losses(self, output: ModelOutput, batch: Batch) -> dict[str, Tensor]:
         """Return one loss per task; an utterance that lacks the modality of a unimodal stage has no part in it."""
