@@ -10,7 +10,7 @@ the Gaussian's likelihood has it. Starts at s_i = 0.
 other, the part of the one that does so is removed, in random order of the others; then they are added.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
 
 import torch
@@ -25,6 +25,15 @@ class Weighing(StrEnum):
     FIXED = "fixed"
     UNCERTAINTY = "uncertainty"
     PCGRAD = "pcgrad"
+
+
+def loss_weights(tasks: Sequence[Task], losses: Iterable[str]) -> dict[str, float]:
+    """Return the weight of each named loss: that of the task whose name it bears, alone or before a dot, else 1.
+
+    So every head of a task weighs as the task does: ``intensity`` and ``intensity.text``.
+    """
+    weights = {task.name: task.weight for task in tasks}
+    return {name: weights.get(name.partition(".")[0], 1.0) for name in losses}
 
 
 class UncertaintyWeights(nn.Module):

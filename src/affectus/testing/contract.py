@@ -32,11 +32,12 @@ from affectus.batches.batch import Batch
 from affectus.errors import AffectusError, unknown_name
 from affectus.models.base import MODELS, AnyModel, Estimator, Model, ModelEntry, ModelOutput, Stage
 from affectus.objectives import Task, TaskKind
+from affectus.objectives.weighing import loss_weights
 from affectus.testing.batches import DIMS, join, make_batch, make_tasks, repad, take, with_garbage
 from affectus.vocabulary import View
 
 TOLERANCE = 1e-5
-SMALL: Mapping[str, Any] = {"hidden": 8, "dense": 8, "fusion_dense": 8}
+SMALL: Mapping[str, Any] = {"hidden": 8, "dense": 8, "fusion_dense": 8, "dim": 16, "filters": (8,), "ffn": 16}
 """Options that keep the suite fast, set where a model has them."""
 FOUR_MODALITIES: Mapping[str, int] = {**DIMS, "gaze": 3}
 
@@ -211,8 +212,9 @@ def _losses(model: Model, batch: Batch) -> dict[str, Tensor]:
 
 def _total(model: Model, batch: Batch) -> Tensor:
     """The sum of all losses, weighed as in training."""
-    weights = {task.name: task.weight for task in model.tasks}
-    return torch.stack([weights.get(name, 1.0) * loss for name, loss in _losses(model, batch).items()]).sum()
+    losses = _losses(model, batch)
+    weights = loss_weights(model.tasks, losses)
+    return torch.stack([weights[name] * loss for name, loss in losses.items()]).sum()
 
 
 def _optimizer(stage: Stage) -> torch.optim.Optimizer:

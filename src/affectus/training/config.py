@@ -16,6 +16,10 @@ from affectus.vocabulary import View
 
 PER_TASK = "per_task"
 """The value of ``select`` that chooses an epoch for each task by itself."""
+TASK_LOSS = "task_loss"
+"""The value of ``select`` that looks at the losses of the predictions alone."""
+LOSSES = ("loss", TASK_LOSS, PER_TASK)
+"""The values of ``select`` that are no metric."""
 
 
 class Optimizer(StrEnum):
@@ -43,8 +47,9 @@ class TrainingSettings(BaseModel):
     )
     select: str = Field(
         "loss",
-        description="What the best epoch on valid is best in: loss; a metric such as polarity.accuracy; or per_task: "
-        "each task is predicted by the epoch in which its own loss was lowest.",
+        description="What the best epoch on valid is best in: loss; task_loss, which leaves out what a model adds to the "
+        "losses of its predictions; a metric such as polarity.accuracy; or per_task: each task is predicted by the epoch "
+        "in which its own loss was lowest.",
     )
     clip: float | None = Field(None, gt=0, description="Clip the norm of the gradient to this; empty: do not.")
     scale: Scale = Field(Scale.STANDARD, description="Feature scaling, fitted on train: standard, max or none.")

@@ -13,8 +13,8 @@ from affectus.batches import Batch
 from affectus.errors import AffectusError
 from affectus.models import Model, Stage
 from affectus.objectives import Weighing
-from affectus.objectives.weighing import UncertaintyWeights, surgery
-from affectus.training.config import PER_TASK, Optimizer, TrainingSettings
+from affectus.objectives.weighing import UncertaintyWeights, loss_weights, surgery
+from affectus.training.config import PER_TASK, TASK_LOSS, Optimizer, TrainingSettings
 from affectus.training.inference import Collector, EpochScorer
 
 
@@ -43,7 +43,6 @@ class FitModule(LightningModule):
         super().__init__()
         self.model, self.current_stage, self.stage_number = model, stage, stage_number
         self.settings, self.seed, self.scorer = settings, seed, scorer
-        self.weights = {task.name: task.weight for task in model.tasks}
         self.uncertainty = UncertaintyWeights(model.tasks) if settings.weighing is Weighing.UNCERTAINTY else None
         # gradient surgery needs each loss's gradient by itself, so the Trainer must not call backward
         self.automatic_optimization = settings.weighing is not Weighing.PCGRAD
@@ -84,7 +83,11 @@ class FitModule(LightningModule):
         return self._weighed(losses), losses, output.predictions
 
     def _weighed(self, losses: Mapping[str, Tensor]) -> Tensor:
-        return torch.stack([self.weights.get(name, 1.0) * loss for name, loss in losses.items()]).sum()
+        return torch.stack(list(self._times_weight(losses).values())).sum()
+
+    def _times_weight(self, losses: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        weights = loss_weights(self.model.tasks, losses)
+        return {name: weights[name] * loss for name, loss in losses.items()}
 
     def _remember(self, batch: Batch, total: Tensor, losses: Mapping[str, Tensor]) -> None:
         # sums stay on the device: reading them in each step would wait for it
@@ -109,10 +112,9 @@ class FitModule(LightningModule):
         total, losses, _ = self._losses(batch)
         self._remember(batch, total, losses)
         if not self.automatic_optimization:
-            self._surgery([self.weights.get(name, 1.0) * loss for name, loss in losses.items()])
+            self._surgery(list(self._times_weight(losses).values()))
         elif self.uncertainty is not None:
-            weighed = {name: self.weights.get(name, 1.0) * loss for name, loss in losses.items()}
-            combined: Tensor = self.uncertainty(weighed)
+            combined: Tensor = self.uncertainty(self._times_weight(losses))
             return combined
         return total
 
@@ -134,7 +136,7 @@ class FitModule(LightningModule):
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Collect predictions."""
         total, losses, predictions = self._losses(batch)
-        if self.settings.select == PER_TASK:
+        if self.settings.select in (PER_TASK, TASK_LOSS):
             # a model with losses of its own may have none that bears the task's name
             own = {t.name: t for t in self.model.tasks if t.name not in losses}
             losses |= {name: t.loss_of(predictions[name], t.target(batch.labels)) for name, t in own.items()}
@@ -144,6 +146,9 @@ class FitModule(LightningModule):
     def on_validation_epoch_end(self) -> None:
         """Score valid."""
         self.epoch_row |= self._means("valid")
+        if self.settings.select == TASK_LOSS:
+            own = [task.weight * self.epoch_row[f"valid.loss.{task.name}"] for task in self.model.tasks]
+            self.epoch_row[f"valid.{TASK_LOSS}"] = sum(own)
         if self.scorer is not None:
             _, probabilities, targets = self._collector.result()
             scores = self.scorer(self.model.tasks, probabilities, targets)

@@ -39,7 +39,7 @@ from affectus.models.base import AnyModel
 from affectus.models.storage import load_weights, save_weights
 from affectus.objectives import RealLoss, Task, TaskKind, choose_tasks
 from affectus.threads import end_with_parent, torch_threads
-from affectus.training.config import PER_TASK, RunConfig, TrainingSettings, choose_view, resolve_settings
+from affectus.training.config import LOSSES, PER_TASK, RunConfig, TrainingSettings, choose_view, resolve_settings
 from affectus.training.inference import EpochScorer, PerTask, predict_batches
 from affectus.vocabulary import Split, View
 
@@ -211,12 +211,12 @@ def train_run(
 
 def _check_select(select: str, tasks: Sequence[Task], corpus: Corpus, scorer: EpochScorer | None) -> None:
     """Check the name of the quantity to select by before anything is written, by scoring a constant prediction."""
-    if select == "loss" or not (corpus.splits == Split.VALID).any():
+    if select in LOSSES or not (corpus.splits == Split.VALID).any():
         return
     labels = {name: torch.from_numpy(corpus.label(name)[corpus.rows(Split.VALID)]) for name in corpus.schemes}
     targets = {task.name: task.target(labels).numpy() for task in tasks}
     constant = {task.name: np.zeros((len(targets[task.name]), task.outputs), np.float32) for task in tasks}
-    known = ["loss", PER_TASK, *(scorer(tasks, constant, targets) if scorer else ())]
+    known = [*LOSSES, *(scorer(tasks, constant, targets) if scorer else ())]
     if select not in known:
         raise unknown_name("quantity to select by", select, known)
 
@@ -379,7 +379,7 @@ def _fit_stages(
             select = {BEST: f"valid.{settings.select if last else 'loss'}"}
             if last and settings.select == PER_TASK:
                 select = {file: f"valid.loss.{task}" for file, task in _of_tasks(model.tasks).items()}
-        by_loss = settings.select in ("loss", PER_TASK) or not last
+        by_loss = settings.select in LOSSES or not last
         higher = not by_loss and scorer is not None and scorer.higher_is_better(settings.select)
         end = EpochEnd(
             folder,
