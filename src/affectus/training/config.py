@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from affectus.batches import Scale
 from affectus.errors import AffectusError, suggest, unknown_name
@@ -60,6 +60,25 @@ class TrainingSettings(BaseModel):
         description="How the tasks' losses are combined: fixed (weights), uncertainty (Kendall et al. 2018) or pcgrad "
         "(gradient surgery, Yu et al. 2020).",
     )
+    text_encoder: str | None = Field(
+        None,
+        description="Make the text from transcripts with a transformer: minilm (packaged), a local folder, or a name "
+        "on the Hugging Face hub. It takes the place of a text modality that the corpus has.",
+    )
+    text_layers: int = Field(
+        0,
+        ge=-1,
+        description="How many of the text encoder's last layers are trained with the model: 0 none, -1 (or all) all of "
+        "it, the embeddings too.",
+    )
+    text_learning_rate: float = Field(2e-5, gt=0, description="Learning rate of the text encoder's trained layers.")
+    text_weight_decay: float = Field(
+        0.0, ge=0, description="Weight decay of the text encoder's matrices; its biases and normalisations have none."
+    )
+    text_max_tokens: int = Field(50, ge=3, description="Longer texts are cut; the marks at both ends count.")
+    text_warmup: float = Field(
+        0.0, ge=0, description="The text encoder's learning rate rises from 0 over so many epochs of each stage."
+    )
     buckets: bool = Field(True, description="Batch samples of similar length together.")
     pad_to: int | None = Field(None, ge=1, description="Pad every video to this many utterances, as released codes do.")
     record_epochs: bool = Field(
@@ -68,6 +87,11 @@ class TrainingSettings(BaseModel):
     keep_epochs: bool = Field(
         False, description="Keep each epoch's weights too, for oracles on other corpora; costs disk."
     )
+
+    @field_validator("text_layers", mode="before")
+    @classmethod
+    def _all_layers(cls, value: Any) -> Any:
+        return -1 if value == "all" else value
 
 
 class RunConfig(BaseModel):

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy.typing as npt
 from pydantic import ValidationError
@@ -21,6 +22,11 @@ from affectus.objectives import Task
 from affectus.training.config import PER_TASK, RunConfig
 from affectus.training.inference import PerTask, Predictions, predict_batches
 from affectus.training.run import EPOCHS, RunFile, build_model, make_loader, task_from_json
+from affectus.training.text import RunText, reopen_text
+from affectus.vocabulary import TEXT
+
+_ENCODED: WeakKeyDictionary[Corpus, dict[tuple[object, ...], Corpus]] = WeakKeyDictionary()
+"""What text encoders made of the text of corpora that are still in use."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +72,17 @@ class Run:
         """The feature scaling fitted on the training corpus."""
         return Scaler.from_arrays(_arrays(self.folder / "scaling.safetensors"))
 
+    @cached_property
+    def text(self) -> RunText | None:
+        """The text encoder, as it was before training; None if the text comes as vectors.
+
+        Raises:
+            AffectusError: the encoder is not to be found under its name, or is another one by now.
+        """
+        if self.file.text is None:
+            return None
+        return reopen_text(self.config.training, self.file.text, self.folder)
+
     def seed_folder(self, seed: int) -> Path:
         """Return the folder of a seed."""
         return self.folder / f"seed-{seed}"
@@ -79,7 +96,7 @@ class Run:
         return PerTask({name: model for name, model in models.items() if isinstance(model, Model)})
 
     def _loaded(self, path: Path) -> AnyModel:
-        model = build_model(self.file)
+        model = build_model(self.file, self.text)
         load_weights(model, path)
         return model
 
@@ -119,6 +136,8 @@ class Run:
             AffectusError: the corpus lacks a modality, or has other widths, columns or classes than in training.
         """
         self.check_corpus(corpus)
+        if self.text is not None:
+            corpus = self._encoded(corpus, split)
         loader = make_loader(self.config, corpus, split, self.scaler)
         return predict_batches(model, self.tasks, loader, attention=attention)
 
@@ -143,6 +162,8 @@ class Run:
                     expected=str(dim),
                     remedy="Extract its features as for the training corpus",
                 )
+            if name == TEXT and self.file.text is not None:
+                continue  # made from transcripts; whether there are any is seen then
         for task in self.tasks:
             scheme = corpus.schemes.get(task.scheme)
             if scheme and scheme.kind is LabelKind.ONE_OF_K and scheme.classes != task.values:

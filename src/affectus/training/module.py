@@ -12,6 +12,7 @@ from torch import Tensor
 from affectus.batches import Batch
 from affectus.errors import AffectusError
 from affectus.models import Model, Stage
+from affectus.models.with_text import GROUP as TEXT_GROUP
 from affectus.objectives import Weighing
 from affectus.objectives.weighing import UncertaintyWeights, loss_weights, surgery
 from affectus.training.config import PER_TASK, TASK_LOSS, Optimizer, TrainingSettings
@@ -106,6 +107,18 @@ class FitModule(LightningModule):
         """Seed the epoch."""
         torch.manual_seed((self.seed * 1009 + self.stage_number) * 100_003 + self.current_epoch)
         self._sums, self._count = {}, 0
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Let the text encoder's learning rate rise, if it does."""
+        if self.settings.text_warmup:
+            # from the number of steps alone, so that a resumed run has it too
+            steps = self.settings.text_warmup * int(self.trainer.num_training_batches)
+            share = min(1.0, (self.global_step + 1) / steps)
+            optimizer = self.optimizers()
+            assert isinstance(optimizer, LightningOptimizer)
+            for group in optimizer.param_groups:
+                if group["name"].partition(".")[0] == TEXT_GROUP:
+                    group["lr"] = share * self.settings.text_learning_rate
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the loss to go down, or go down by gradient surgery."""

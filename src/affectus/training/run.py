@@ -4,7 +4,7 @@ A run folder holds ``run.json`` (configuration, versions, data hash: enough to r
 ``majority.safetensors`` and one folder per seed with ``model.safetensors`` (``model.<task>.safetensors`` for each task
 where each has its own epoch), ``history.jsonl``, ``valid.safetensors``
 (predictions on valid, from which thresholds are chosen), ``epochs.safetensors`` (each epoch's predictions for valid and
-test, for oracle protocols alone) and ``result.json``.
+test, for oracle protocols alone) and ``result.json``. With a text encoder there is ``text``, its form without weights.
 """
 
 import contextlib
@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from pydantic import BaseModel, ConfigDict
 from safetensors.numpy import load_file as load_arrays
@@ -34,14 +35,15 @@ from affectus.batches import Loader, Scaler, choose_modalities, fit_scaler
 from affectus.corpus import Corpus, load_corpus
 from affectus.errors import AffectusError, unknown_name
 from affectus.files import atomic_path, lock_folder, read_json, write_json, write_text
-from affectus.models import MODELS, Estimator, Model
+from affectus.models import MODELS, Estimator, Model, ModelEntry
 from affectus.models.base import AnyModel
 from affectus.models.storage import load_weights, save_weights
 from affectus.objectives import RealLoss, Task, TaskKind, choose_tasks
 from affectus.threads import end_with_parent, torch_threads
 from affectus.training.config import LOSSES, PER_TASK, RunConfig, TrainingSettings, choose_view, resolve_settings
 from affectus.training.inference import EpochScorer, PerTask, predict_batches
-from affectus.vocabulary import Split, View
+from affectus.training.text import STATES, RunText, TextIdentity, open_text
+from affectus.vocabulary import TEXT, Split, View
 
 BEST = "best"
 """The weights of the best epoch so far; those of a task by itself bear its name behind it."""
@@ -71,6 +73,8 @@ class RunFile(BaseModel):
     tasks: list[dict[str, Any]]
     """The tasks as resolved from the corpus's label schemes."""
     corpus: CorpusIdentity
+    text: TextIdentity | None = None
+    """The text encoder, if there is one."""
     versions: dict[str, str]
 
 
@@ -134,16 +138,30 @@ def build_config(
         )
     if issubclass(entry.build, Estimator):
         listed = listed[:1]  # a closed-form fit: further seeds would repeat it
+    _check_text(entry, settings)
     return RunConfig(
         model=model,
         preset=preset,
         view=choose_view(entry, view),
         tasks=tuple(tasks),
-        modalities=choose_modalities(corpus, modalities),
+        modalities=choose_modalities(corpus, modalities, encoded=settings.text_encoder is not None),
         seeds=listed,
         options=all_options,
         training=settings,
     )
+
+
+def _check_text(entry: ModelEntry, settings: TrainingSettings) -> None:
+    if settings.text_layers and settings.text_encoder is None:
+        raise AffectusError(
+            "The setting 'text_layers' needs a text encoder", remedy="Give one, for instance --text-encoder minilm"
+        )
+    if settings.text_layers and issubclass(entry.build, Estimator):
+        raise AffectusError(
+            f"The model {entry.name!r} is not trained by gradient, so no text encoder can be trained with it",
+            got=f"text_layers={settings.text_layers}",
+            remedy="Set text_layers=0, or choose another model",
+        )
 
 
 def train_run(
@@ -182,31 +200,60 @@ def train_run(
     tasks = choose_tasks(config.tasks, corpus.schemes)
     tasks = _with_losses(tasks, corpus, config.training)
     _check_select(config.training.select, tasks, corpus, scorer)
+    text = open_text(config.training, device) if config.training.text_encoder is not None else None
+    dims = dict(corpus.dims)
+    if text is not None:
+        text.tokenize(corpus, config)  # a corpus without transcripts is found before anything is written
+        dims[TEXT] = text.encoder.dim
+    inputs = {name: dims[name] for name in config.modalities}
     # built once and thrown away: an option that a model refuses is found before anything is written
-    MODELS[config.model].create({name: corpus.dims[name] for name in config.modalities}, tasks, config.options)
-    scaler = fit_scaler(corpus, config.view, config.modalities, config.training.scale)
+    MODELS[config.model].create(inputs, tasks, config.options)
     file = RunFile(
         affectus=affectus.__version__,
         config=config,
-        inputs={name: corpus.dims[name] for name in config.modalities},
+        inputs=inputs,
         tasks=[_task_to_json(task) for task in tasks],
         corpus=CorpusIdentity(name=corpus.name, sha256=identity),
-        versions={"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in PACKAGES},
+        text=None if text is None else text.identity,
+        versions=_versions(text),
     )
-    with lock_folder(out):
+    with lock_folder(out), torch_threads(threads):
         _open_run(out, file)
+        pending = [seed for seed in config.seeds if not (out / f"seed-{seed}" / "result.json").is_file()]
+        if not pending and (out / "majority.safetensors").is_file():
+            return out
+        jobs = min(jobs, len(pending)) or 1
+        apart = jobs > 1 and corpus_folder is not None
+        if text is not None:
+            text.save(out)
+            (out / STATES).unlink(missing_ok=True)
+            rows = _rows_to_encode(corpus, config.training)
+            corpus = text.encode(corpus, config, rows, store=out / STATES, share=apart)
+            scaler = text.fit_scaler(corpus, config)
+        else:
+            scaler = fit_scaler(corpus, config.view, config.modalities, config.training.scale)
         with atomic_path(out / "scaling.safetensors") as temporary:
             save_arrays(scaler.arrays(), temporary)
         fit_majority(corpus, config, tasks, scaler, out / "majority.safetensors")
-        pending = [seed for seed in config.seeds if not (out / f"seed-{seed}" / "result.json").is_file()]
-        jobs = min(jobs, len(pending)) or 1
-        if jobs == 1 or corpus_folder is None:
-            with torch_threads(threads):
-                for seed in pending:
-                    _fit_seed(config, corpus, tasks, scaler, seed, out / f"seed-{seed}", scorer, report, device)
-        else:
+        if apart:
+            assert corpus_folder is not None
             _fit_in_processes(file, scaler, corpus_folder, pending, out, scorer, report, jobs, threads, device)
+        else:
+            for seed in pending:
+                _fit_seed(config, corpus, tasks, scaler, seed, out / f"seed-{seed}", scorer, report, device, text)
+        (out / STATES).unlink(missing_ok=True)
     return out
+
+
+def _versions(text: RunText | None) -> dict[str, str]:
+    packages = (*PACKAGES, "transformers") if text is not None else PACKAGES
+    return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in packages}
+
+
+def _rows_to_encode(corpus: Corpus, settings: TrainingSettings) -> npt.NDArray[np.int64]:
+    """Return the rows whose text training reads: test's only where its predictions are recorded."""
+    unread = (corpus.splits == Split.TEST) & (not settings.record_epochs)
+    return np.flatnonzero(~unread)
 
 
 def _check_select(select: str, tasks: Sequence[Task], corpus: Corpus, scorer: EpochScorer | None) -> None:
@@ -274,8 +321,13 @@ def _fit_one(
     config = file.config
     tasks = tuple(task_from_json(task) for task in file.tasks)
     with torch_threads(threads):
+        text = None
+        if file.text is not None:
+            text = open_text(config.training, device, expected=file.text)
+            rows = _rows_to_encode(corpus, config.training)
+            corpus = text.encode(corpus, config, rows, store=Path(out) / STATES)
         folder = Path(out) / f"seed-{seed}"
-        _fit_seed(config, corpus, tasks, scaler, seed, folder, scorer, _events.put, device)
+        _fit_seed(config, corpus, tasks, scaler, seed, folder, scorer, _events.put, device, text)
 
 
 def _fit_seed(
@@ -288,6 +340,7 @@ def _fit_seed(
     scorer: EpochScorer | None,
     report: Reporter | None,
     device: str,
+    text: RunText | None = None,
 ) -> None:
     started = time.monotonic()
     folder.mkdir(parents=True, exist_ok=True)
@@ -297,7 +350,7 @@ def _fit_seed(
     valid = make_loader(config, corpus, Split.VALID, scaler) if has_valid else None
     inputs = {name: corpus.dims[name] for name in config.modalities}
     torch.manual_seed(seed)
-    model = MODELS[config.model].create(inputs, tasks, config.options)
+    model = _create(config, inputs, tasks, text, scaler)
     result: dict[str, Any] = {"seed": seed}
     history: list[dict[str, Any]] = []
     if isinstance(model, Estimator):
@@ -308,7 +361,7 @@ def _fit_seed(
         result |= {"parameters": model.parameter_count()}
         result |= {"best_epoch": best[BEST]} if BEST in best else {"best_epochs": best}
     if "best_epochs" in result:
-        model = _best_of_each_task(config, inputs, tasks, folder)
+        model = _best_of_each_task(config, inputs, tasks, folder, text)
     else:
         save_weights(model, folder / "model.safetensors")
     if valid is not None:
@@ -331,11 +384,25 @@ def _of_tasks(tasks: Sequence[Task]) -> dict[str, str]:
     return {f"{BEST}.{task.name}": task.name for task in tasks}
 
 
-def _best_of_each_task(config: RunConfig, inputs: Mapping[str, int], tasks: Sequence[Task], folder: Path) -> PerTask:
+def _create(
+    config: RunConfig,
+    inputs: Mapping[str, int],
+    tasks: Sequence[Task],
+    text: RunText | None = None,
+    scaler: Scaler | None = None,
+) -> AnyModel:
+    """Build the run's model, untrained, with its text encoder before it if that is trained."""
+    model = MODELS[config.model].create(inputs, tasks, config.options)
+    return model if text is None else text.before(model, scaler)
+
+
+def _best_of_each_task(
+    config: RunConfig, inputs: Mapping[str, int], tasks: Sequence[Task], folder: Path, text: RunText | None
+) -> PerTask:
     """Write each task's own best weights to their place, and return the model that has them all."""
     models: dict[str, Model] = {}
     for file, task in _of_tasks(tasks).items():
-        model = MODELS[config.model].create(inputs, tasks, config.options)
+        model = _create(config, inputs, tasks, text)
         assert isinstance(model, Model)
         load_weights(model, folder / f"{file}.safetensors")
         save_weights(model, folder / f"model.{task}.safetensors")
@@ -519,7 +586,7 @@ def _open_run(out: Path, file: RunFile) -> None:
         return
     old, new = read_json(path), json.loads(json.dumps(file.model_dump(mode="json")))
     seeds = sorted({*old["config"]["seeds"], *new["config"]["seeds"]})
-    for key in ("config", "corpus", "inputs", "tasks"):
+    for key in ("config", "corpus", "text", "inputs", "tasks"):
         before, after = old.get(key), new[key]
         if key == "config":
             before, after = {**before, "seeds": []}, {**after, "seeds": []}
@@ -556,7 +623,6 @@ def _quiet() -> Iterator[None]:
                 logger.setLevel(level)
 
 
-def build_model(file: RunFile) -> AnyModel:
-    """Build the run's model, untrained."""
-    tasks = [task_from_json(task) for task in file.tasks]
-    return MODELS[file.config.model].create(file.inputs, tasks, file.config.options)
+def build_model(file: RunFile, text: RunText | None = None) -> AnyModel:
+    """Build the run's model, untrained; ``text`` is the run's text encoder, if it has one."""
+    return _create(file.config, file.inputs, [task_from_json(task) for task in file.tasks], text)

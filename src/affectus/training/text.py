@@ -216,7 +216,7 @@ def open_text(settings: TrainingSettings, device: str = "cpu", *, expected: Text
 def reopen_text(settings: TrainingSettings, identity: TextIdentity, folder: Path) -> RunText:
     """Return the text encoder of a trained run, to predict with it.
 
-    Of an encoder that was trained as a whole the run folder has all; of any other, the frozen layers are loaded by name.
+    Of an encoder that was trained as a whole the run folder has all; any other's frozen layers are loaded by name.
 
     Raises:
         AffectusError: the encoder is gone or is another one.
