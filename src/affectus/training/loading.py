@@ -141,6 +141,20 @@ class Run:
         loader = make_loader(self.config, corpus, split, self.scaler)
         return predict_batches(model, self.tasks, loader, attention=attention)
 
+    def _encoded(self, corpus: Corpus, split: str | None) -> Corpus:
+        """Return the corpus with its text as the models read it; several models read the same."""
+        assert self.text is not None
+        identity, training = self.text.identity, self.config.training
+        key = (
+            *(identity.weights, identity.vocabulary, split, self.config.view, self.config.modalities),
+            *(training.text_layers, training.text_max_tokens),
+        )
+        known = _ENCODED.setdefault(corpus, {})
+        if key not in known:
+            known.clear()  # one split at a time: what is kept must not grow with what is asked
+            known[key] = self.text.encode(corpus, self.config, corpus.rows(split))
+        return known[key]
+
     def check_corpus(self, corpus: Corpus) -> None:
         """Check that a corpus has what the run's models read.
 
@@ -148,6 +162,8 @@ class Run:
             AffectusError: names what does not fit.
         """
         for name, dim in self.file.inputs.items():
+            if name == TEXT and self.file.text is not None:
+                continue  # made from transcripts; whether there are any is seen then
             if name not in corpus.modalities:
                 raise AffectusError(
                     f"The corpus {corpus.name!r} lacks the modality {name!r}, on which the run was trained",
@@ -162,8 +178,6 @@ class Run:
                     expected=str(dim),
                     remedy="Extract its features as for the training corpus",
                 )
-            if name == TEXT and self.file.text is not None:
-                continue  # made from transcripts; whether there are any is seen then
         for task in self.tasks:
             scheme = corpus.schemes.get(task.scheme)
             if scheme and scheme.kind is LabelKind.ONE_OF_K and scheme.classes != task.values:
