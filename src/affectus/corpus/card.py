@@ -32,6 +32,8 @@ class Card(BaseModel):
     language: str | None = None
     generated: bool = False
     """True if no human ever said any of it: the corpus was made by a program."""
+    tokenizer: str | None = None
+    """What made the column ``token_ids``: the name of a tokenizer or of its model, or the SHA-256 of its vocabulary."""
     word_aligned: bool = False
     """True if the modalities share one step per word, so that the aligned view is possible."""
     modalities: dict[str, ModalityCard] = Field(default_factory=dict)

@@ -23,6 +23,8 @@ _WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d
 """Of the weights of sentence-transformers/all-MiniLM-L6-v2, as that project publishes them."""
 ALL = -1
 """As a number of trained layers: all of them, and the embeddings."""
+_VOCABULARIES = {PACKAGED: ("bert-base-uncased", "all-minilm-l6-v2", "minilm-l6-h384-uncased")}
+"""Names of models whose vocabulary an encoder's is, besides its own."""
 _SAME = 1e-4
 """How far the trained part, behind the frozen one, may be from the whole encoder: rounding, no more."""
 _INSTALL = "Install the extra: pip install 'affectus[text]'"
@@ -72,6 +74,17 @@ class TextEncoder:
         """Return the SHA-256 of the tokenizer's vocabulary: encoders that share it read the same token ids."""
         vocabulary = json.dumps(sorted(self.tokenizer.get_vocab().items()), ensure_ascii=False)
         return hashlib.sha256(vocabulary.encode()).hexdigest()
+
+    def reads_ids_of(self, tokenizer: str | None) -> bool:
+        """Whether token ids are the encoder's own.
+
+        Args:
+            tokenizer: as a corpus's card names it: a model, whoever's copy of it, or the hash of a vocabulary.
+        """
+        if tokenizer is None:
+            return False
+        last = [name.rstrip("/").rsplit("/", 1)[-1].lower() for name in (tokenizer, self.name)]
+        return last[0] in (last[1], *_VOCABULARIES.get(self.name, ())) or tokenizer == self.vocabulary_hash()
 
 
 def load_encoder(name: str = PACKAGED, *, device: str = "cpu") -> TextEncoder:

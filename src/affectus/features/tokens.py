@@ -8,6 +8,7 @@ import numpy.typing as npt
 import torch
 
 from affectus.corpus import Corpus
+from affectus.corpus.corpus import TOKEN_COLUMN
 from affectus.corpus.ragged import Ragged
 from affectus.corpus.readers.word_times import PAUSE
 from affectus.errors import AffectusError
@@ -52,6 +53,9 @@ def tokenize(corpus: Corpus, encoder: TextEncoder, *, max_tokens: int, by_word: 
     Raises:
         AffectusError: no utterance has a transcript, or words are asked for and cannot be told.
     """
+    longest = min(max_tokens, encoder.longest)
+    if TOKEN_COLUMN in corpus.table.columns and encoder.reads_ids_of(corpus.card.tokenizer):
+        return _brought(corpus, encoder, longest, by_word)
     words = _words(corpus, encoder) if by_word else None
     if words is None:
         texts = [text.strip() if text else "" for text in corpus.table["text"].to_list()]
@@ -59,14 +63,18 @@ def tokenize(corpus: Corpus, encoder: TextEncoder, *, max_tokens: int, by_word: 
         texts = [" ".join(word for word in said if word != PAUSE) for said in words]
     spoken = [row for row, text in enumerate(texts) if text.strip()]
     if not spoken:
+        remedy = "Import it from a source with text, or train without a text encoder"
+        if TOKEN_COLUMN in corpus.table.columns:
+            made = f"{corpus.card.tokenizer!r} made" if corpus.card.tokenizer else "an unknown tokenizer made"
+            remedy = f"Its token ids, which {made}, are not the encoder's; import it with --tokenizer if they are"
         raise AffectusError(
             f"The corpus {corpus.name!r} has no transcripts, which the text encoder {encoder.name!r} reads",
-            remedy="Import it from a source with text, or train without a text encoder",
+            remedy=remedy,
         )
     found = encoder.tokenizer(
         [texts[row] for row in spoken],
         truncation=True,
-        max_length=min(max_tokens, encoder.longest),
+        max_length=longest,
         return_offsets_mapping=by_word,
         return_attention_mask=False,
         return_token_type_ids=False,
@@ -79,6 +87,33 @@ def tokenize(corpus: Corpus, encoder: TextEncoder, *, max_tokens: int, by_word: 
         return TokenIds(ids)
     owners = [_owners(words[row], spans) for row, spans in zip(spoken, found["offset_mapping"], strict=True)]
     return TokenIds(ids, np.concatenate(owners), np.array([len(said) for said in words]))
+
+
+def _brought(corpus: Corpus, encoder: TextEncoder, longest: int, by_word: bool) -> TokenIds:
+    """Return the token ids that a corpus brings; aligned, a token is a step."""
+    given = [list(ids or ()) for ids in corpus.table[TOKEN_COLUMN].to_list()]
+    flat = np.fromiter((i for ids in given for i in ids), np.int64)
+    if not len(flat):
+        raise AffectusError(f"The corpus {corpus.name!r} has neither token ids nor transcripts")
+    size = int(encoder.model.config.vocab_size)
+    if flat.min() < 0 or flat.max() >= size:
+        row = next(row for row, ids in enumerate(given) if ids and not 0 <= min(ids) <= max(ids) < size)
+        raise AffectusError(
+            f"A token id of the corpus {corpus.name!r} is not in the vocabulary of {encoder.name!r}",
+            where=f"utterance {corpus.table['id'][row]!r}",
+            got=f"{min(given[row])} to {max(given[row])}",
+            expected=f"0 to {size - 1}",
+            remedy="Import the corpus with the --tokenizer that made them",
+        )
+    # a text that is cut keeps the mark at its end, unless a token is a step
+    kept = [
+        ids if len(ids) <= longest else ids[:longest] if by_word else [*ids[: longest - 1], ids[-1]] for ids in given
+    ]
+    ids = Ragged.from_sequences((np.array(ids)[:, None] if ids else None for ids in kept), 1)
+    ids = Ragged(ids.values.astype(np.int64), ids.offsets)
+    if not by_word:
+        return TokenIds(ids)
+    return TokenIds(ids, np.concatenate([np.arange(len(part)) for part in kept]), np.array([len(i) for i in given]))
 
 
 def _words(corpus: Corpus, encoder: TextEncoder) -> list[list[str]]:
