@@ -45,8 +45,9 @@ class AffectusError(Exception):
 
 def suggest(name: str, known: Iterable[str]) -> str | None:
     """Return ``Did you mean 'x'?`` for the known name nearest to ``name``, or None."""
-    near = difflib.get_close_matches(name.lower(), list(known), n=1, cutoff=0.5)
-    return f"Did you mean {near[0]!r}?" if near else None
+    folded = {one.lower(): one for one in known}
+    near = difflib.get_close_matches(name.lower(), list(folded), n=1, cutoff=0.5)
+    return f"Did you mean {folded[near[0]]!r}?" if near else None
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str], *, where: str | Path | None = None) -> AffectusError:

@@ -156,6 +156,13 @@ def import_source(
         float | None, typer.Option(metavar="F", help="Move this share of the training videos to valid.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Chooses the videos that --valid-fraction moves.")] = 0,
+    signal: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=COLUMN:rate=N", help="A modality from a manifest's signal files; repeatable."),
+    ] = None,
+    tokenizer: Annotated[
+        str | None, typer.Option(help="What made the source's token ids, for instance bert-base-uncased.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Turn a data set in an outside format into a corpus folder."""
@@ -173,6 +180,8 @@ def import_source(
             rename_splits=rename_splits,
             valid_fraction=valid_fraction,
             seed=seed,
+            signals=signal or (),
+            tokenizer=tokenizer,
             out=out,
             progress=advance,
         )

@@ -10,6 +10,7 @@ import polars as pl
 from affectus.corpus.card import Card
 from affectus.corpus.corpus import Corpus, build_corpus
 from affectus.corpus.ragged import Ragged
+from affectus.corpus.readers.signals import Signal
 from affectus.corpus.splits import SplitTable, assign_splits
 from affectus.errors import AffectusError
 from affectus.registry import Registry
@@ -28,6 +29,7 @@ class ReadOptions:
         text_column: which column holds the transcript.
         split_name: put all rows in this split.
         splits: the split of each video; overrides the source's own.
+        signals: by the column of the manifest, what to read from the files that it names.
         progress: called with (done, total) by readers that take long.
     """
 
@@ -35,6 +37,7 @@ class ReadOptions:
     text_column: str | None = None
     split_name: str | None = None
     splits: SplitTable | None = None
+    signals: Mapping[str, Signal] = field(default_factory=dict)
     progress: Callable[[int, int], None] = _silent
 
 

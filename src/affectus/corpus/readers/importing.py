@@ -5,8 +5,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from affectus.corpus.check import feature_notes
-from affectus.corpus.corpus import Corpus
+from affectus.corpus.corpus import TOKEN_COLUMN, Corpus
 from affectus.corpus.readers.base import READERS, ReadOptions
+from affectus.corpus.readers.signals import parse_signals
 from affectus.corpus.splits import apply_renames, load_splits, move_to_valid, parse_renames
 from affectus.corpus.storage import save_corpus
 from affectus.errors import AffectusError, unknown_name
@@ -24,6 +25,8 @@ def import_corpus(
     rename_splits: str | Mapping[str, str] | None = None,
     valid_fraction: float | None = None,
     seed: int = 0,
+    signals: Sequence[str] = (),
+    tokenizer: str | None = None,
     out: str | Path | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Corpus:
@@ -43,6 +46,8 @@ def import_corpus(
         rename_splits: ``{"test": "train", "valid": "test"}`` or ``test=train,valid=test``, all at once.
         valid_fraction: move this share of the training videos to valid.
         seed: chooses the videos that move.
+        signals: ``NAME=COLUMN:rate=...``, what a manifest's columns of signal files mean.
+        tokenizer: what made the token ids that the source brings: a model's name, or the SHA-256 of its vocabulary.
         out: the folder to write; nothing is written if anything fails.
         progress: called with (done, total) by readers that take long.
 
@@ -54,6 +59,8 @@ def import_corpus(
     reader = READERS[format]
     if text_column is not None and "text_column" not in reader.options:
         raise AffectusError(f"The format {format!r} has no --text-column", got=repr(text_column), remedy="Leave it out")
+    if signals and "signal" not in reader.options:
+        raise AffectusError(f"The format {format!r} has no --signal", got=", ".join(signals), remedy="Leave it out")
     if splits_key is not None and splits is None:
         raise AffectusError("--splits-key needs --splits", got=repr(splits_key))
     listed = [sources] if isinstance(sources, str | Path) else list(sources)
@@ -62,12 +69,17 @@ def import_corpus(
         text_column=text_column,
         split_name=split_name,
         splits=None if splits is None else load_splits(splits, splits_key),
+        signals=parse_signals(signals),
     )
     if progress is not None:
         options = dataclasses.replace(options, progress=progress)
     corpus = reader.read([Path(source) for source in listed], options)
     if name is not None and "name" not in reader.options:
         corpus.card.name = name
+    if tokenizer is not None:
+        if TOKEN_COLUMN not in corpus.table.columns:
+            raise AffectusError("The source brings no token ids", got=f"--tokenizer {tokenizer}", remedy="Leave it out")
+        corpus.card.tokenizer = tokenizer
     if rename_splits is not None:
         renames = parse_renames(rename_splits) if isinstance(rename_splits, str) else rename_splits
         corpus = apply_renames(corpus, renames)

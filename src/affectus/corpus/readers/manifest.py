@@ -1,7 +1,7 @@
 """A plain CSV of utterances, beside feature files or clips: the way in for a data set of one's own."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,8 @@ from affectus.corpus.corpus import Corpus
 from affectus.corpus.ragged import Ragged
 from affectus.corpus.readers import mosei
 from affectus.corpus.readers.base import TEXT_FILE, ReadOptions, make_corpus, one_source, register_reader
+from affectus.corpus.readers.recordings import cut_signals
+from affectus.corpus.readers.signals import Signal, columns_of
 from affectus.corpus.readers.tables import CsvTable, read_csv
 from affectus.errors import AffectusError, suggest
 from affectus.labels import LabelKind, LabelScheme, emotion_class_scheme, sentiment_scheme
@@ -36,6 +38,11 @@ _RATING = re.compile(r"rating(_[a-z0-9_]+)?\Z")
     "manifest",
     summary="a plain CSV of utterances, beside feature files or clips",
     sources="one CSV file",
+    options={
+        "signal": "NAME=COLUMN[:rate=N][:channels=A+B][:time=COLUMN][:source_rate=N], repeatable: a modality from the "
+        "files that a column names. Steps per second of the modality (default: as in the files), which channels (all), "
+        "the time column of a CSV (time), samples per second of a CSV without one"
+    },
     example="manifest utterances.csv --valid-fraction .2 --out mine",
     kind=TEXT_FILE,
 )
@@ -51,6 +58,9 @@ def read_manifest(sources: Sequence[Path], options: ReadOptions) -> Corpus:
     - ``emotion_class``: one word. ``rating``, ``rating_<name>``: numbers.
     - ``<modality>_features``: a ``.npy`` array (steps, width) or (width,), or a ``.csv`` of numbers with one row per
       step, perhaps a header, whose columns ``start`` and ``end`` (if any) are the steps' times; relative to the CSV.
+    - ``<modality>_signal``, or any column that ``--signal`` names: a recording of numbers (ECG, EDA) as ``.csv`` with a
+      header and a column ``time`` in seconds, or as ``.edf`` or ``.bdf``; time 0 is that of the recording from which
+      ``start`` and ``end`` count, by which it is cut. Every channel is a feature, resampled to one rate.
 
     No path may leave the folder of the CSV.
 
@@ -58,7 +68,8 @@ def read_manifest(sources: Sequence[Path], options: ReadOptions) -> Corpus:
         AffectusError: a column is unknown, a value is no number or out of range, or a file is absent or damaged.
     """
     table = read_csv(one_source(sources, TEXT_FILE))
-    names = {column: _known(column, table.path) for column in table.frame.columns}
+    signals = columns_of(options.signals, table.frame.columns)
+    names = {column: _known(column, table.path) for column in table.frame.columns if column not in signals}
     repeated = next((n for n in names.values() if list(names.values()).count(n) > 1), None)
     if repeated is not None:
         raise AffectusError(f"Two columns mean {repeated!r}", where=table.path)
@@ -91,6 +102,13 @@ def read_manifest(sources: Sequence[Path], options: ReadOptions) -> Corpus:
         if match:
             modality = canonical_modality(match[1])
             features[modality], cards[modality] = _features(table, source)
+    for column, signal in signals.items():
+        if signal.modality in features:
+            raise AffectusError(
+                f"Two columns mean the modality {signal.modality!r}", where=table.path, got=repr(column)
+            )
+        features[signal.modality], cards[signal.modality], said = _signal(table, signal, columns)
+        notes += said
     card = Card(name=table.path.stem, source=table.path.name, modalities=cards, schemes=_schemes(columns), notes=notes)
     return make_corpus(pl.DataFrame(columns), features, card, options)
 
@@ -106,7 +124,8 @@ def _known(column: str, path: Path) -> str:
     raise AffectusError(
         f"Unknown column {column!r}",
         where=path,
-        expected="one of: " + ", ".join((*known, *SIX_EMOTIONS, "rating_<name>", "<modality>_features")),
+        expected="one of: "
+        + ", ".join((*known, *SIX_EMOTIONS, "rating_<name>", "<modality>_features", "<modality>_signal")),
         remedy=suggest(column, (*known, *SIX_EMOTIONS)) or "Rename or remove it",
     )
 
@@ -159,6 +178,23 @@ def _check_clips(table: CsvTable) -> int:
     """Check that no clip lies outside, and return how many are not there."""
     paths = table.strings("path").to_list()
     return sum(not _inside(table, i, "path", name).is_file() for i, name in enumerate(paths) if name is not None)
+
+
+def _signal(
+    table: CsvTable, signal: Signal, columns: Mapping[str, pl.Series]
+) -> tuple[Ragged, ModalityCard, list[str]]:
+    """Cut the signals that a column names."""
+    named = table.strings(signal.column).to_list()
+    nothing = [None] * len(named)
+    sequences, times, rate, channels, notes = cut_signals(
+        signal,
+        [None if name is None else _inside(table, row, signal.column, name) for row, name in enumerate(named)],
+        columns["start"].to_list() if "start" in columns else nothing,
+        columns["end"].to_list() if "end" in columns else nothing,
+        [table.where(row, signal.column) for row in range(len(named))],
+    )
+    ragged = Ragged.from_sequences(sequences, len(channels), times=times)
+    return ragged, ModalityCard(dim=len(channels), feature_names=channels, rate=rate, encoder="signal"), notes
 
 
 def _features(table: CsvTable, column: str) -> tuple[Ragged, ModalityCard]:
