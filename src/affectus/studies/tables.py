@@ -1,0 +1,175 @@
+"""Tables of a study: one form, written as Markdown, LaTeX and plain data."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+NOTHING = "–"
+"""Stands where there is no figure."""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A table of text.
+
+    Attributes:
+        title: above it.
+        head: names of the columns.
+        rows: of as many cells each.
+        notes: below it.
+        text_columns: how many columns at the left hold words; the others hold figures.
+    """
+
+    title: str
+    head: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    notes: tuple[str, ...] = ()
+    text_columns: int = 1
+
+    def __post_init__(self) -> None:
+        if any(len(row) != len(self.head) for row in self.rows):
+            raise ValueError(f"a row of {self.title!r} has another number of cells than the head")
+
+    def markdown(self) -> str:
+        """Return the table as Markdown."""
+        marks = ["---"] * self.text_columns + ["--:"] * (len(self.head) - self.text_columns)
+        lines = [self.head, tuple(marks), *self.rows]
+        shown = ["| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines]
+        parts = [f"**{self.title}**", "\n".join(shown), *self.notes]
+        return "\n\n".join(parts)
+
+    def latex(self) -> str:
+        """Return the table as LaTeX (booktabs)."""
+        columns = "l" * self.text_columns + "r" * (len(self.head) - self.text_columns)
+        lines = [rf"\begin{{tabular}}{{{columns}}}", r"\toprule", _latex_row(self.head), r"\midrule"]
+        lines += [_latex_row(row) for row in self.rows]
+        lines += [r"\bottomrule", r"\end{tabular}"]
+        notes = "".join(f"\n% {note}" for note in self.notes)
+        return f"% {self.title}{notes}\n" + "\n".join(lines) + "\n"
+
+
+def _latex_row(cells: Sequence[str]) -> str:
+    return " & ".join(latex_text(cell) for cell in cells) + r" \\"
+
+
+_LATEX = {"\\": r"\textbackslash{}", "±": r"$\pm$", "–": "--", "≥": r"$\geq$"} | {c: f"\\{c}" for c in "&%$#_{}"}
+
+
+def latex_text(text: str) -> str:
+    r"""Return text as LaTeX prints it.
+
+    >>> latex_text("78.6 ± 0.4 of mtmm_es")
+    '78.6 $\\pm$ 0.4 of mtmm\\_es'
+    """
+    return "".join(_LATEX.get(character, character) for character in text)
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """One figure three times: as published, as an oracle, and honestly; shares from 0 to 1.
+
+    Attributes:
+        published: None where it is not at hand.
+        doubt: why the published one may not be what the paper prints.
+        oracle: one value per seed; empty where there is none.
+        honest: likewise.
+    """
+
+    published: float | None = None
+    doubt: str | None = None
+    oracle: tuple[float, ...] = ()
+    honest: tuple[float, ...] = ()
+
+    def cells(self) -> tuple[str, str, str]:
+        """Return the three as text, in per cent."""
+        published = NOTHING if self.published is None else f"{100 * self.published:.1f}{'?' if self.doubt else ''}"
+        return published, spread(self.oracle), spread(self.honest)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the three as plain data."""
+        return {
+            "published": self.published,
+            "doubt": self.doubt,
+            "oracle": summary(self.oracle),
+            "honest": summary(self.honest),
+        }
+
+
+def summary(values: Sequence[float]) -> dict[str, Any] | None:
+    """Return mean, sample standard deviation (0 for one) and values; None for no value."""
+    if not values:
+        return None
+    deviation = float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
+    return {"mean": float(np.mean(values)), "std": deviation, "values": list(values)}
+
+
+def spread(values: Sequence[float], *, scale: float = 100.0, digits: int = 1) -> str:
+    """Return mean ± standard deviation; the mean alone for one value, a dash for none or if it is undefined.
+
+    >>> spread([0.78, 0.80])
+    '79.0 ± 1.4'
+    """
+    found = summary(values)
+    if found is None or np.isnan(found["mean"]):
+        return NOTHING
+    mean = f"{scale * found['mean']:.{digits}f}"
+    return mean if len(values) == 1 else f"{mean} ± {scale * found['std']:.{digits}f}"
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of a page.
+
+    Attributes:
+        title: its heading.
+        text: paragraphs before the tables.
+        grids: its tables.
+        data: the same as plain data.
+    """
+
+    title: str
+    text: tuple[str, ...] = ()
+    grids: tuple[Grid, ...] = ()
+    data: Any = None
+
+    def markdown(self, level: int) -> str:
+        """Return the section as Markdown, its heading of the given level."""
+        return "\n\n".join(["#" * level + f" {self.title}", *self.text, *(grid.markdown() for grid in self.grids)])
+
+
+@dataclass(frozen=True)
+class Page:
+    """What a study has found.
+
+    Attributes:
+        title: of the page.
+        head: paragraphs on how it was made.
+        parts: per corpus, a heading, paragraphs and sections.
+        facts: versions, date, seeds, command as plain data.
+    """
+
+    title: str
+    head: tuple[str, ...]
+    parts: tuple[tuple[str, tuple[str, ...], tuple[Section, ...]], ...]
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    def markdown(self) -> str:
+        """Return the page as Markdown."""
+        blocks = [f"# {self.title}", *self.head]
+        for heading, text, sections in self.parts:
+            blocks += [f"## {heading}", *text, *(section.markdown(3) for section in sections)]
+        return "\n\n".join(blocks) + "\n"
+
+    def latex(self) -> str:
+        """Return every table as LaTeX."""
+        return "\n".join(grid.latex() for _, _, sections in self.parts for s in sections for grid in s.grids)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return everything as plain data."""
+        corpora = [
+            {"corpus": heading, "notes": list(text), "sections": {s.title: s.data for s in sections}}
+            for heading, text, sections in self.parts
+        ]
+        return {**self.facts, "corpora": corpora}
