@@ -24,6 +24,24 @@ VARIANTS = [
     Case("mmmu_ba", View.CONTEXTUAL, options={"variant": "mu_sa"}),
     Case("mmmu_ba", View.CONTEXTUAL, options={"variant": "none"}),
     Case("bc_lstm", View.CONTEXTUAL, options={"keras_lstm": True}),
+    *(
+        Case("ufen_mtfn", View.UNALIGNED, options=options)
+        for options in (
+            {"conv": "parallel", "shared_attention": True, "layers": 3},
+            {"unpool": "interpolate", "layers": 3},
+            {"unpool": "interpolate", "conv": "parallel", "unimodal_labels": "own"},
+            {"layers": 4, "kernels": [1, 3, 5, 3], "filters": [8, 6, 4, 8], "heads": 2},
+            {"layers": 1, "modality_dropout": 0.3, "loss_weights": {"fused": 3, "reconstructed": 3}},
+            {"subtasks": []},
+            {"self_attention": False},
+            {"convolution": False},
+            {"recurrent": False},
+            {"cross_modal": False},
+            {"encoder_decoder": False},
+            {"multi_task": False},
+            {"recurrent": False, "convolution": False, "cross_modal": False, "encoder_decoder": False},
+        )
+    ),
     Case("linear", View.CONTEXTUAL, options={"neighbours": 2}),
     Case("linear", View.ALIGNED, options={"alpha": None, "balanced": True}),
 ]

@@ -1,6 +1,6 @@
 """One file per published model; importing this package registers them all."""
 
-from affectus.models import bc_lstm, linear, majority, mmmu_ba, mtmm_es
+from affectus.models import bc_lstm, linear, majority, mmmu_ba, mtmm_es, ufen_mtfn
 from affectus.models.base import (
     MODELS,
     Estimator,
@@ -28,4 +28,5 @@ __all__ = [
     "mmmu_ba",
     "mtmm_es",
     "register_model",
+    "ufen_mtfn",
 ]

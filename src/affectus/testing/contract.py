@@ -117,13 +117,16 @@ def seeded(seed: int) -> Iterator[None]:
 
 
 def cases(*models: str) -> list[Case]:
-    """Return a case for each view and preset of the named models, or of every registered one."""
+    """Return a case for each view and preset of the named models, or of every registered one.
+
+    A preset that changes the training alone makes none: the model is the same.
+    """
     return [
         Case(name, view, preset)
         for name in models or MODELS.names()
         for view in View
         if view in MODELS[name].views
-        for preset in (None, *MODELS[name].presets)
+        for preset in (None, *(p for p, what in MODELS[name].presets.items() if set(what) - {"training"}))
     ]
 
 

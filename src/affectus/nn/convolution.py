@@ -1,0 +1,70 @@
+"""Convolution over padded sequences of frames, and the way back to their length."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from affectus.nn.masking import zero_masked
+
+
+def halved(mask: Tensor) -> Tensor:
+    """Mask of a sequence of half the length, (B, T) to (B, ceil(T / 2)): real where one of the two steps is.
+
+    >>> halved(torch.tensor([[True, True, True, False, False]])).tolist()
+    [[True, True, False]]
+    """
+    return F.pad(mask, (0, mask.shape[1] % 2)).view(len(mask), -1, 2).any(dim=2)
+
+
+class MaskedConv1d(nn.Module):
+    """Convolution over time that nothing masked enters; as long as its input, or half as long.
+
+    Args:
+        dim: width of the input.
+        filters: width of the output.
+        kernel: steps that it sees, an odd number.
+        stride: 1, or 2 to halve the length.
+    """
+
+    def __init__(self, dim: int, filters: int, kernel: int, *, stride: int = 1) -> None:
+        super().__init__()
+        self.stride = stride
+        self.layer = nn.Conv1d(dim, filters, kernel, padding=kernel // 2, stride=stride)
+
+    def forward(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Convolve (B, T, dim).
+
+        Returns:
+            (B, T', filters), which may be anything where masked, and its mask (B, T').
+        """
+        y = self.layer(zero_masked(x, mask).transpose(1, 2)).transpose(1, 2)
+        return y, (halved(mask) if self.stride == 2 else mask)
+
+
+def stretched(x: Tensor, mask: Tensor, steps: int, factor: int) -> Tensor:
+    """Interpolate linearly between the steps of a sequence that was shortened by a factor.
+
+    Step t stands at t / factor of the short sequence, between two of its steps; a masked one has no weight, so that the
+    length of the padding changes nothing. Of a sequence shortened by :func:`halved` the step before is real for every
+    real t.
+
+    Args:
+        x: (B, T', d).
+        mask: (B, T') bool.
+        steps: T of the result.
+        factor: by which the sequence was shortened.
+
+    Returns:
+        (B, T, d); zero between two masked steps.
+    """
+    if factor == 1:
+        return zero_masked(x, mask)
+    t = torch.arange(steps, device=x.device)
+    lower = t // factor
+    upper = (lower + 1).clamp(max=x.shape[1] - 1)
+    share = ((t % factor) / factor).to(x)
+    clean = zero_masked(x, mask)
+    near = (1 - share) * mask[:, lower]  # (B, T)
+    far = share * mask[:, upper]
+    total = (near + far).clamp(min=1e-6)
+    return clean[:, lower] * (near / total).unsqueeze(-1) + clean[:, upper] * (far / total).unsqueeze(-1)
