@@ -35,7 +35,7 @@ def learning_curves(run: Run) -> tuple[LearningCurves, ...]:
     selecting = run.config.training.select
     found = []
     for stage in stages:
-        known = {name for row in rows if row["stage"] == stage for name in row}
+        known = dict.fromkeys(name for row in rows if row["stage"] == stage for name in row)
         last = stage == stages[-1]
         wanted = BESIDE_LOSS if selecting == "loss" else (selecting, *BESIDE_LOSS)
         metric = next((name for name in wanted if f"valid.{name}" in known), None)
@@ -49,7 +49,7 @@ def learning_curves(run: Run) -> tuple[LearningCurves, ...]:
             selects = f"the epoch is chosen by {selecting} on valid"
         curves = []
         parts = [name.removeprefix("train.") for name in known if name.startswith("train.loss.")]
-        losses: dict[str, list[SeedCurve]] = {part: [] for part in sorted(parts) if len(parts) > 1}
+        losses: dict[str, list[SeedCurve]] = {part: [] for part in parts if len(parts) > 1}
         for seed, history in histories.items():
             own = [row for row in history if row["stage"] == stage]
             result = read_json(run.seed_folder(seed) / "result.json") if last else {}

@@ -19,7 +19,6 @@ from affectus.models import Model, ModelOutput
 from affectus.models.base import AnyModel
 from affectus.objectives import Task
 from affectus.training.loading import Run
-from affectus.training.run import make_loader
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -62,7 +61,7 @@ def look_inside(run: Run, model: AnyModel, corpus: Corpus, split: str, tasks: Se
     if isinstance(model, Model):
         model.eval()
     with torch.inference_mode():
-        for number, batch in enumerate(make_loader(run.config, corpus, split, run.scaler)):
+        for number, batch in enumerate(run.batches(corpus, split)):
             output = model(batch)
             if not number:
                 source = _source(output, modalities, tasks, batch)

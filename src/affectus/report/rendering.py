@@ -51,6 +51,8 @@ HEADLINE = (
 """What a first look needs; the page has the other figures too, folded away."""
 
 
+FIRST_SAMPLES = 6
+"""Of a list, those that are not folded away."""
 RULE_NAMES = {
     "weighted_accuracy": "W-Acc",
     "weighted_f1": "weighted F1",
@@ -200,6 +202,7 @@ def _modalities(report: Report) -> dict[str, Any]:
         "head_charts": {table.task: [negative_bars(table, labels), bias_bars(table, labels)] for table in part.tables},
         "told": {table.task: tellers(table.task) for table in part.tables},
         "samplers": tellers(part.task),
+        "first_samples": FIRST_SAMPLES,
         "strips": {
             listed.by: [
                 sample_strip(sample, part.low, part.high, f"What is said of {sample.id}") for sample in listed.samples

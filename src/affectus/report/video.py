@@ -69,8 +69,8 @@ def _utterance(judged: Sequence[Judged], corpus: Corpus, row: int) -> UtteranceR
 def _heatmaps(one: Judged, corpus: Corpus, split: str, rows: npt.NDArray[np.int64]) -> tuple[HeatmapPair, ...]:
     """Return the attention over the video, mean over the seeds."""
     run = one.run
-    if run.config.view is not View.CONTEXTUAL:
-        return ()
+    if run.config.view is not View.CONTEXTUAL or len(rows) < 2:
+        return ()  # a lone utterance has nothing else to look at
     alone = corpus.select(rows)
     every = [run.predict(run.model(seed), alone, split, attention=True).attention for seed in run.seeds]
     maps: dict[tuple[str, str], Heatmap] = {}

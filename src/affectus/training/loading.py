@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.numpy import load_file as load_arrays
 
-from affectus.batches import Scaler
+from affectus.batches import Loader, Scaler
 from affectus.corpus import Corpus
 from affectus.errors import AffectusError
 from affectus.files import read_json
@@ -135,11 +135,18 @@ class Run:
         Raises:
             AffectusError: the corpus lacks a modality, or has other widths, columns or classes than in training.
         """
+        return predict_batches(model, self.tasks, self.batches(corpus, split), attention=attention)
+
+    def batches(self, corpus: Corpus, split: str | None) -> Loader:
+        """Return a split of a corpus as the run's models see it.
+
+        Raises:
+            AffectusError: the corpus lacks a modality, or has other widths, columns or classes than in training.
+        """
         self.check_corpus(corpus)
         if self.text is not None:
             corpus = self._encoded(corpus, split)
-        loader = make_loader(self.config, corpus, split, self.scaler)
-        return predict_batches(model, self.tasks, loader, attention=attention)
+        return make_loader(self.config, corpus, split, self.scaler)
 
     def _encoded(self, corpus: Corpus, split: str | None) -> Corpus:
         """Return the corpus with its text as the models read it; several models read the same."""

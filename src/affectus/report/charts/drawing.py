@@ -73,7 +73,8 @@ def text_number(value: float | None, digits: int = 3) -> str:
     """Return a number for a table, with a true minus sign; a dash for none."""
     if value is None or math.isnan(value):
         return NOTHING
-    return f"{value:.{digits}f}".replace("-", "−")
+    # what is rounded to 0 has no sign
+    return f"{round(value, digits) + 0.0:.{digits}f}".replace("-", "−")
 
 
 def count(value: float | None) -> str:

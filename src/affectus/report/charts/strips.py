@@ -5,7 +5,7 @@ from markupsafe import Markup
 from affectus.report.charts.drawing import COLOURS, element, picture, ticks, units
 from affectus.report.data import Sample
 
-WIDTH, LEFT, RIGHT, LANE, FOOT = 320.0, 52.0, 12.0, 15.0, 16.0
+WIDTH, LEFT, RIGHT, LANE, FOOT = 320.0, 60.0, 12.0, 15.0, 16.0
 
 
 def sample_strip(sample: Sample, low: float, high: float, name: str) -> Markup:
@@ -34,12 +34,14 @@ def sample_strip(sample: Sample, low: float, high: float, name: str) -> Markup:
         parts.append(element("line", x1=at, x2=at, y1="0", y2=units(bottom), class_="truth"))
     for lane, (head, said) in enumerate(sample.said.items()):
         y = units((lane + 0.5) * LANE)
-        parts.append(element("text", head, x=units(LEFT - 6), y=y, class_="tick left"))
+        parts.append(element("text", head, x=units(LEFT - 14), y=y, class_="tick left"))
         own = sample.own.get(head)
         if own is not None:
             place = {"x": units(x(own) - 4.5), "y": units((lane + 0.5) * LANE - 4.5)}
             parts.append(element("rect", **place, width="9", height="9", class_="own"))
         for run, value in enumerate(said):
             if value is not None:
-                parts.append(element("circle", cx=units(x(value)), cy=y, r="4", class_=f"dot c{run % COLOURS}"))
+                # a little apart, so that runs that agree do not hide each other
+                cy = units((lane + 0.5) * LANE + (run - (len(said) - 1) / 2) * min(4.0, 8.0 / len(said)))
+                parts.append(element("circle", cx=units(x(value)), cy=cy, r="4", class_=f"dot c{run % COLOURS}"))
     return picture(name, WIDTH, height, parts)
