@@ -5,6 +5,7 @@ Utterances of one video are alike, so whole videos are drawn. Every metric here 
 videos, so that ten thousand draws are a few matrix products.
 """
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -297,7 +298,9 @@ def _figures(
     np.add.at(sums, videos, statistic.per_utterance)
     flat = sums.reshape(count, -1)
     drawn = (weights @ flat).reshape(len(weights), *sums.shape[1:])
-    with np.errstate(all="ignore"):
+    with np.errstate(all="ignore"), warnings.catch_warnings():
+        # a draw in which a metric is undefined takes no part
+        warnings.simplefilter("ignore", RuntimeWarning)
         whole = float(np.nanmean(statistic.finish(sums.sum(axis=0))))
         return whole, np.asarray(np.nanmean(statistic.finish(drawn), axis=-1))
 
