@@ -203,12 +203,52 @@ def test_mean_over_steps_against_a_plain_loop() -> None:
     rows = np.array([4, 0, 6, 1, 7, 2, 3, 5])
     means, present = mean_over_steps(ragged, rows)
     for got, there, row in zip(means, present, rows, strict=True):
-        real = [step for step in sequences[row] if any(x != 0 for x in step)]
+        real = [step for step in sequences[row] if any(x != 0 and np.isfinite(x) for x in step)]
         assert there == bool(real)
         for column in range(3):
             finite = [step[column] for step in real if np.isfinite(step[column])]
             expected = np.mean(finite) if finite else np.nan
             np.testing.assert_allclose(got[column], expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("size", [1, 60, 1 << 24])
+@pytest.mark.parametrize("scale", list(Scale))
+@pytest.mark.parametrize("view", [View.CONTEXTUAL, View.UNALIGNED])
+def test_scaling_of_parts_is_that_of_the_whole(
+    view: View, scale: Scale, size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = make_corpus()
+    rng = np.random.default_rng(0)
+    sequences = []
+    for _ in range(len(plain)):
+        values = rng.normal(100, [1, 1e-3, 0], size=(rng.integers(0, 9), 3)).astype(np.float32)
+        values[rng.random(values.shape) < 0.1] = rng.choice([np.nan, -np.inf, 0.0])
+        values[rng.random(len(values)) < 0.1] = -np.inf
+        sequences.append(values)
+    corpus = Corpus(plain.table, {"eda": Ragged.from_sequences(sequences, 3)}, plain.card.model_copy(deep=True))
+    monkeypatch.setattr(Ragged.row_chunks, "__defaults__", (size,))
+    found = fit_scaler(corpus, view, ["eda"], scale).arrays()
+    rows = corpus.rows("train")
+    steps = [step[((step != 0) & np.isfinite(step)).any(axis=1)] for step in sequences]
+    whole = np.concatenate([steps[row] for row in rows])
+    if view is View.CONTEXTUAL:
+        means, present = mean_over_steps(corpus.features["eda"], rows)
+        whole = means[present]
+    for name, values in Scaler.fit({"eda": whole}, scale).arrays().items():
+        np.testing.assert_allclose(found[name], values, rtol=1e-6)
+
+
+def test_a_step_without_a_finite_value_was_not_measured(corpus) -> None:
+    """MMSA writes -inf where audio was silent and reads it as 0; so such a step is no step."""
+    sequences = [np.full((3, 2), -np.inf, np.float32) for _ in range(len(corpus))]
+    for sequence in sequences:
+        sequence[0] = 1.0
+        sequence[1] = [-np.inf, 0.0]
+    one = Corpus(corpus.table, {"audio": Ragged.from_sequences(sequences, 2)}, corpus.card.model_copy(deep=True))
+    scaler = fit_scaler(one, View.UNALIGNED, ["audio"], Scale.STANDARD)
+    batch = next(iter(Loader(one, "train", View.UNALIGNED, ["audio"], scaler, batch_size=3)))
+    assert batch.masks["audio"].tolist() == [[True, False, False]] * 3
+    assert bool(torch.isfinite(batch.features["audio"]).all())
 
 
 def test_mean_of_single_steps_is_the_step() -> None:

@@ -8,9 +8,9 @@ from affectus.corpus.check import check_corpus, feature_notes
 from affectus.labels import emotion_class_scheme, sentiment_scheme
 
 
-@pytest.fixture(params=[3, 1 << 18])
+@pytest.fixture(params=[40, 1 << 24])
 def _chunk(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(check_module, "CHUNK_STEPS", request.param)
+    monkeypatch.setattr(check_module, "CHUNK_BYTES", request.param)
 
 
 def odd() -> Corpus:

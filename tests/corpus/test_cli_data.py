@@ -194,7 +194,7 @@ def test_a_full_disk_leaves_nothing(
     def fail(*_: Any) -> None:
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(affectus.corpus.storage, "save_file", fail)
+    monkeypatch.setattr(affectus.corpus.storage, "write_safetensors", fail)
     folder = tmp_path / "made"
     folder.mkdir()
     assert run("import", "mosi-npz", *source("mosi-npz"), "--out", folder / "out") == 2

@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 from affectus.cli.main import main
 from affectus.corpus import Card, Corpus, ModalityCard, Ragged, build_corpus, save_corpus
 from affectus.corpus.embedded import make_embedded
+from affectus.corpus.ragged import CHUNK_BYTES
 from affectus.corpus.readers import import_corpus
 from affectus.corpus.readers.pickles import as_text, load_pickle
 from affectus.corpus.writers import WRITERS, export_features
-from affectus.corpus.writers.mmsa import CHUNK_BYTES
 from affectus.corpus.writers.pickles import StreamedArray, write_pickle
 from affectus.errors import AffectusError
 from affectus.labels import sentiment_scheme

@@ -8,8 +8,9 @@ import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.numpy import save_file
 
-from affectus.corpus import Card, Corpus, ModalityCard, Ragged, build_corpus, load_corpus, save_corpus
+from affectus.corpus import Card, Corpus, ModalityCard, Ragged, build_corpus, load_corpus, save_corpus, storage
 from affectus.corpus.storage import corpus_hash, map_safetensors, remove_corpus, verify_files
 from affectus.errors import AffectusError
 from affectus.labels import LabelKind, LabelScheme, emotion_class_scheme, sentiment_scheme
@@ -44,6 +45,16 @@ def test_ragged_checks_its_parts() -> None:
         Ragged(np.zeros((3, 1)), np.array([0, 3]), np.zeros((2, 2)))
 
 
+@given(st.lists(st.integers(0, 9), max_size=12), st.integers(1, 3), st.integers(1, 200))
+def test_row_chunks_keep_every_row_in_order_and_small(lengths: list[int], dim: int, size: int) -> None:
+    ragged = Ragged.from_sequences([np.zeros((length, dim)) for length in lengths], dim)
+    rows = np.random.default_rng(0).permutation(len(lengths))
+    chunks = list(ragged.row_chunks(rows, size))
+    assert [row for chunk in chunks for row in chunk] == rows.tolist()
+    for chunk in chunks:
+        assert len(chunk) == 1 or ragged.take(chunk).values.nbytes <= size
+
+
 def test_rows_that_are_not_present_are_missing() -> None:
     ragged = Ragged.from_rows([[1.0], [2.0], [3.0]], np.array([True, False, True]))
     assert ragged.lengths.tolist() == [1, 0, 1]
@@ -70,6 +81,31 @@ def test_round_trip(corpus: Corpus, tmp_path: Path) -> None:
     assert corpus_hash(tmp_path / "again") == corpus_hash(tmp_path / "c")
     save_corpus(loaded, tmp_path / "c")
     assert load_corpus(tmp_path / "c").table.equals(corpus.table)
+
+
+@pytest.mark.parametrize("chunk", [1, 40, 1 << 24])
+@pytest.mark.parametrize("steps", [0, 1, 7])
+def test_safetensors_are_written_as_the_package_does(
+    chunk: int, steps: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(0)
+    arrays = {
+        "values": rng.normal(size=(3, steps)).astype(np.float32).T,  # not contiguous
+        "offsets": np.array([0, steps]),
+        "times": rng.normal(size=(steps, 2)),
+        "ü": np.arange(5, dtype=">i4"),
+        "half": np.zeros(3, np.float16),
+        "flags": np.array([True, False]),
+        "bytes": np.arange(2, dtype=np.uint8),
+    }
+    monkeypatch.setattr(storage, "CHUNK_BYTES", chunk)
+    storage.write_safetensors(arrays, tmp_path / "mine")
+    save_file(
+        {name: np.ascontiguousarray(a, a.dtype.newbyteorder("<")) for name, a in arrays.items()}, tmp_path / "theirs"
+    )
+    assert (tmp_path / "mine").read_bytes() == (tmp_path / "theirs").read_bytes()
+    for name, array in map_safetensors(tmp_path / "mine").items():
+        np.testing.assert_array_equal(array, arrays[name])
 
 
 def test_an_empty_corpus_round_trips(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ iterable with a length; its order depends on (seed, epoch) alone, so that a resu
 """
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -56,9 +57,9 @@ def choose_modalities(corpus: Corpus, wanted: Sequence[str] | None, *, encoded: 
     return order_modalities(wanted or corpus.modalities)
 
 
-def real_steps(ragged: Ragged) -> npt.NDArray[np.bool_]:
-    """(steps,) True for steps in which anything was measured: sources write all-zero vectors where nothing was."""
-    return np.asarray((ragged.values != 0).any(axis=1))
+def measured(values: npt.NDArray[np.floating]) -> npt.NDArray[np.bool_]:
+    """(steps,) True for steps in which anything was measured: sources write zeros, or -inf, where nothing was."""
+    return np.asarray(((values != 0) & np.isfinite(values)).any(axis=1))
 
 
 def mean_over_steps(ragged: Ragged, rows: IntArray) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
@@ -69,11 +70,17 @@ def mean_over_steps(ragged: Ragged, rows: IntArray) -> tuple[npt.NDArray[np.floa
     Returns:
         (n, dim) float32 means, NaN where a column has no finite value; (n,) bool, False where the modality is missing.
     """
-    taken = ragged.take(rows)
+    parts = [_mean_over_steps(ragged.take(some)) for some in ragged.row_chunks(rows)]
+    if not parts:
+        return np.zeros((0, ragged.dim), np.float32), np.zeros(0, bool)
+    return np.concatenate([means for means, _ in parts]), np.concatenate([present for _, present in parts])
+
+
+def _mean_over_steps(taken: Ragged) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
     values = np.asarray(taken.values)
-    real = (values != 0).any(axis=1)
+    real = measured(values)
     lengths = taken.lengths
-    if len(taken) and (lengths == 1).all():
+    if (lengths == 1).all():
         return np.where(np.isfinite(values), values, np.nan).astype(np.float32), real
     owner = np.repeat(np.arange(len(taken)), lengths)
     finite = np.isfinite(values) & real[:, None]
@@ -89,18 +96,19 @@ def mean_over_steps(ragged: Ragged, rows: IntArray) -> tuple[npt.NDArray[np.floa
 
 
 def fit_scaler(corpus: Corpus, view: View, modalities: Sequence[str], scale: Scale) -> Scaler:
-    """Fit the scaling on the corpus's training utterances (steps, in the sequence views)."""
+    """Fit the scaling on the corpus's training utterances (steps, in the sequence views), a part of them at a time."""
     rows = corpus.rows("train")
-    values = {}
-    for name in modalities:
-        ragged = corpus.features[name]
+
+    def chunks(ragged: Ragged) -> Iterator[npt.NDArray[np.floating]]:
         if view is View.CONTEXTUAL:
             means, present = mean_over_steps(ragged, rows)
-            values[name] = means[present]
-        else:
-            taken = ragged.take(rows)
-            values[name] = taken.values[real_steps(taken)]
-    return Scaler.fit(values, scale)
+            yield means[present]
+            return
+        for some in ragged.row_chunks(rows):
+            values = np.asarray(ragged.values[ragged.step_index(some)])
+            yield values[measured(values)]
+
+    return Scaler.fit({name: partial(chunks, corpus.features[name]) for name in modalities}, scale)
 
 
 def _buckets(
@@ -251,7 +259,7 @@ class Loader:
         values = np.zeros((len(rows), width, ragged.dim), np.float32)
         mask = np.arange(width) < lengths[:, None]
         raw = np.asarray(ragged.values[ragged.step_index(rows)])
-        real = (raw != 0).any(axis=1)
+        real = measured(raw)
         values[mask] = np.where(real[:, None], self._scaler.apply(name, raw), 0.0)
         mask[mask] = real
         return values, mask

@@ -4,7 +4,7 @@ A non-finite value does not take part in the fit; after scaling it becomes 0, wh
 mean of its column. A column that is constant on train becomes 0.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Self
@@ -15,6 +15,8 @@ import numpy.typing as npt
 from affectus.errors import AffectusError
 
 FloatArray = npt.NDArray[np.floating]
+Chunks = Callable[[], Iterable[FloatArray]]
+"""Gives the parts of an array, from the first one again at each call."""
 
 
 class Scale(StrEnum):
@@ -42,11 +44,17 @@ class Scaler:
     factor: Mapping[str, npt.NDArray[np.float32]]
 
     @classmethod
-    def fit(cls, values: Mapping[str, FloatArray], scale: Scale) -> Self:
-        """Fit on (n, dim) training vectors per modality."""
+    def fit(cls, values: Mapping[str, FloatArray | Chunks], scale: Scale) -> Self:
+        """Fit on (n, dim) training vectors per modality.
+
+        Args:
+            values: the vectors, or a function that gives them in parts, one at least; of ``standard`` it is called
+                twice, for the mean and for the deviations from it, which are summed in double precision.
+            scale: how.
+        """
         shift, factor = {}, {}
-        for name, array in values.items():
-            shift[name], factor[name] = _fit_columns(array, scale)
+        for name, given in values.items():
+            shift[name], factor[name] = _fit_columns(_chunks_of(given), scale)
         return cls(shift, factor)
 
     def apply(self, name: str, values: FloatArray) -> npt.NDArray[np.float32]:
@@ -80,19 +88,29 @@ class Scaler:
         return cls(shift, factor)
 
 
-def _fit_columns(array: FloatArray, scale: Scale) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    dim = array.shape[1]
-    shift, factor = np.zeros(dim), np.ones(dim)
-    finite = np.isfinite(array)
-    clean = np.where(finite, array, 0.0).astype(np.float64)
-    count = np.maximum(finite.sum(axis=0), 1)
+def _chunks_of(values: FloatArray | Chunks) -> Chunks:
+    return (lambda: (values,)) if isinstance(values, np.ndarray) else values
+
+
+def _fit_columns(chunks: Chunks, scale: Scale) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    total, count, largest = (np.zeros(1) for _ in range(3))
+    for array in chunks():
+        finite = np.isfinite(array)
+        clean = np.where(finite, array, 0.0).astype(np.float64)
+        total = total + clean.sum(axis=0)
+        count = count + finite.sum(axis=0)
+        largest = np.maximum(largest, np.abs(clean).max(axis=0, initial=0.0))
+    shift, factor = np.zeros(len(total)), np.ones(len(total))
+    count = np.maximum(count, 1)
     if scale is Scale.STANDARD:
-        shift = clean.sum(axis=0) / count
-        deviation = np.sqrt((np.where(finite, clean - shift, 0.0) ** 2).sum(axis=0) / count)
+        shift = total / count
+        squares = np.zeros(len(total))
+        for array in chunks():
+            squares += (np.where(np.isfinite(array), array.astype(np.float64) - shift, 0.0) ** 2).sum(axis=0)
+        deviation = np.sqrt(squares / count)
         # rounding noise in a constant column, or in one that is all but zero, must not be blown up
         useful = deviation > np.maximum(1e-6 * np.abs(shift), 1e-8)
         factor = np.where(useful, 1.0 / np.where(useful, deviation, 1.0), 0.0)
     elif scale is Scale.MAX:
-        largest = np.abs(clean).max(axis=0, initial=0.0)
         factor = np.where(largest > 0, 1.0 / np.where(largest > 0, largest, 1.0), 0.0)
     return shift.astype(np.float32), factor.astype(np.float32)

@@ -11,12 +11,9 @@ import polars as pl
 
 from affectus.corpus.card import ModalityCard
 from affectus.corpus.corpus import Corpus
-from affectus.corpus.ragged import Ragged
+from affectus.corpus.ragged import CHUNK_BYTES, Ragged
 from affectus.corpus.storage import counts, load_corpus, verify_files
 from affectus.labels import LabelKind
-
-CHUNK_STEPS = 262_144
-"""Feature rows that are looked at in one go, so that a large file is never in memory as a whole."""
 
 NAMED = 10
 """How many utterances a report names per finding; the number of all stands beside them."""
@@ -112,15 +109,15 @@ class Report:
 
 
 def _chunks(ragged: Ragged) -> Iterator[tuple[int, npt.NDArray[np.floating]]]:
-    for begin in range(0, len(ragged.values), CHUNK_STEPS):
-        yield begin, np.asarray(ragged.values[begin : begin + CHUNK_STEPS])
+    count = max(CHUNK_BYTES // max(ragged.dim * ragged.values.dtype.itemsize, 1), 1)
+    for begin in range(0, len(ragged.values), count):
+        yield begin, np.asarray(ragged.values[begin : begin + count])
 
 
 def check_features(ragged: Ragged, card: ModalityCard, table: pl.DataFrame) -> ModalityFindings:
     """Look at every value of one modality once."""
     found = ModalityFindings(dim=ragged.dim, steps=len(ragged.values))
     lengths = ragged.lengths
-    owner = np.repeat(np.arange(len(ragged)), lengths)
     present = lengths[lengths > 0]
     if len(present):
         found.lengths = {
@@ -139,7 +136,8 @@ def check_features(ragged: Ragged, card: ModalityCard, table: pl.DataFrame) -> M
     hits: dict[int, set[int]] = {}
     first = np.asarray(ragged.values[:1])
     for begin, values in _chunks(ragged):
-        rows = owner[begin : begin + len(values)]
+        # the utterance that begins last at or before a step owns it; those without steps begin where the next one does
+        rows = np.searchsorted(ragged.offsets, np.arange(begin, begin + len(values)), side="right") - 1
         zero = ~values.any(axis=1)
         found.all_zero_steps += int(zero.sum())
         np.add.at(zero_steps, rows[zero], 1)

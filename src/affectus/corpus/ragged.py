@@ -1,6 +1,6 @@
 """Sequences of different lengths in one array: values one after another, and where each begins."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Self
 
@@ -9,6 +9,8 @@ import numpy.typing as npt
 
 FloatArray = npt.NDArray[np.floating]
 IntArray = npt.NDArray[np.int64]
+CHUNK_BYTES = 1 << 24
+"""Values that are looked at in one go, so that an array larger than memory never is in memory as a whole."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,6 +94,17 @@ class Ragged:
         total = int(ends[-1]) if len(ends) else 0
         index: IntArray = np.arange(total, dtype=np.int64) + np.repeat(starts - (ends - lengths), lengths)
         return index
+
+    def row_chunks(self, rows: npt.NDArray[np.integer], size: int = CHUNK_BYTES) -> Iterator[npt.NDArray[np.integer]]:
+        """Cut rows into runs, in their order, whose values take up to ``size`` bytes; one row alone may take more."""
+        step = max(self.dim * self.values.dtype.itemsize, 1)
+        ends = np.cumsum(self.lengths[rows]) * step
+        begin = 0
+        while begin < len(rows):
+            done = int(ends[begin - 1]) if begin else 0
+            end = max(int(np.searchsorted(ends, done + size, side="right")), begin + 1)
+            yield rows[begin:end]
+            begin = end
 
     def take(self, rows: npt.NDArray[np.integer]) -> "Ragged":
         """Return the sequences of the given utterances, copied, in the given order."""

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +12,16 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 from pydantic import ValidationError
-from safetensors.numpy import save_file
 
 from affectus.corpus.card import FORMAT_VERSION, Card
 from affectus.corpus.corpus import Corpus
-from affectus.corpus.ragged import Ragged
+from affectus.corpus.ragged import CHUNK_BYTES, Ragged
 from affectus.errors import AffectusError
 from affectus.files import atomic_path, read_json, sha256, write_json
 
 TABLE, CARD, FEATURES = "utterances.parquet", "card.json", "features"
+DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "U8": "u1", "BOOL": "?"}
+"""How safetensors calls NumPy's types."""
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*\Z")
 
 
@@ -58,16 +60,40 @@ def save_corpus(corpus: Corpus, folder: str | Path) -> None:
         corpus.table.write_parquet(temporary / TABLE)
         for name, ragged in corpus.features.items():
             check_modality_name(name, where=folder)
-            tensors = {"values": np.ascontiguousarray(ragged.values), "offsets": ragged.offsets}
+            tensors = {"values": ragged.values, "offsets": ragged.offsets}
             if ragged.times is not None:
-                tensors["times"] = np.ascontiguousarray(ragged.times)
-            save_file(tensors, temporary / FEATURES / f"{name}.safetensors")
+                tensors["times"] = ragged.times
+            write_safetensors(tensors, temporary / FEATURES / f"{name}.safetensors")
         card = corpus.card.model_copy(deep=True)
         card.modalities = {name: card.modalities[name] for name in corpus.modalities}
         card.counts = counts(corpus)
         files = sorted(p for p in temporary.rglob("*") if p.is_file())
         card.files = {p.relative_to(temporary).as_posix(): sha256(p) for p in files}
         write_json(temporary / CARD, card.model_dump(mode="json"))
+
+
+def write_safetensors(arrays: Mapping[str, npt.NDArray[Any]], path: Path) -> None:
+    """Write arrays as the safetensors package does, byte for byte, but a part of each at a time.
+
+    Its own function copies every array in memory first.
+    """
+    # the package puts the types in this order, and arrays of one type by name
+    order = ("I64", "F64", "F32", "I32", "F16", "U8", "BOOL")
+    codes = {np.dtype(DTYPES[code]): code for code in order}
+    named = [(codes[array.dtype.newbyteorder("<")], name, array) for name, array in arrays.items()]
+    named.sort(key=lambda entry: (order.index(entry[0]), entry[1]))
+    header, end = {}, 0
+    for code, name, array in named:
+        begin, end = end, end + array.size * array.dtype.itemsize
+        header[name] = {"dtype": code, "shape": list(array.shape), "data_offsets": [begin, end]}
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    with path.open("wb") as stream:
+        stream.write(len(text).to_bytes(8, "little") + text)
+        for code, _, array in named:
+            count = max(CHUNK_BYTES * len(array) // max(array.nbytes, 1), 1)
+            for start in range(0, len(array), count):
+                stream.write(np.ascontiguousarray(array[start : start + count], DTYPES[code]).tobytes())
 
 
 def map_safetensors(path: Path) -> dict[str, npt.NDArray[Any]]:
@@ -79,7 +105,6 @@ def map_safetensors(path: Path) -> dict[str, npt.NDArray[Any]]:
     Raises:
         AffectusError: the file is absent, truncated or not safetensors.
     """
-    dtypes = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "U8": "u1", "BOOL": "?"}
     try:
         size = path.stat().st_size
         with path.open("rb") as stream:
@@ -91,7 +116,7 @@ def map_safetensors(path: Path) -> dict[str, npt.NDArray[Any]]:
         for name, entry in header.items():
             if name == "__metadata__":
                 continue
-            dtype, shape = np.dtype(dtypes[entry["dtype"]]), tuple(entry["shape"])
+            dtype, shape = np.dtype(DTYPES[entry["dtype"]]), tuple(entry["shape"])
             begin, end = entry["data_offsets"]
             if 8 + length + end > size:
                 raise ValueError(f"the array {name!r} ends after the file")

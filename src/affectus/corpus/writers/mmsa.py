@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from affectus.corpus.corpus import TOKEN_COLUMN, Corpus
-from affectus.corpus.ragged import Ragged
+from affectus.corpus.ragged import CHUNK_BYTES, Ragged
 from affectus.corpus.readers.mmsa import OWN, OWN_COLUMNS, UNIMODAL, OwnKey, annotations_of
 from affectus.corpus.writers.base import Export, register_writer
 from affectus.corpus.writers.pickles import StreamedArray, write_pickle
@@ -21,9 +21,6 @@ from affectus.errors import AffectusError
 from affectus.files import atomic_path
 from affectus.labels import LabelKind
 from affectus.vocabulary import KNOWN_MODALITIES, Split, View
-
-CHUNK_BYTES = 1 << 24
-"""Padded features that are made in one go."""
 
 
 @register_writer("mmsa", summary="MMSA's feature pickle: padded arrays per split, aligned or unaligned")
