@@ -1,0 +1,84 @@
+"""Modalities of different lengths brought into step, for recurrent models that advance all of them together."""
+
+from collections.abc import Iterable, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from affectus.nn.masking import zero_masked
+from affectus.vocabulary import TEXT, View
+
+
+def in_step(
+    features: Mapping[str, Tensor], masks: Mapping[str, Tensor], view: View
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Give every modality of an utterance the same steps.
+
+    Aligned: as it is. Unaligned: an utterance has as many steps as its text has or, without text, as its shortest
+    modality; step i of T is the mean of a modality's n real steps from floor(i n / T) to ceil((i + 1) n / T), which
+    repeats steps where a modality has fewer than T.
+
+    Args:
+        features: per modality (B, T_m, dim).
+        masks: per modality (B, T_m) bool.
+        view: aligned or unaligned.
+
+    Returns:
+        Per modality (B, T, dim), zero where masked, and (B, T) bool.
+    """
+    if view is not View.UNALIGNED:
+        return {name: zero_masked(x, masks[name]) for name, x in features.items()}, dict(masks)
+    lengths = {name: masks[name].sum(dim=1) for name in features}
+    # a modality that is missing is no measure for the others
+    shortest = torch.stack([torch.where(n > 0, n, torch.iinfo(n.dtype).max) for n in lengths.values()]).amin(dim=0)
+    steps = torch.where(shortest == torch.iinfo(shortest.dtype).max, 0, shortest)  # (B,)
+    if TEXT in features:
+        steps = torch.where(lengths[TEXT] > 0, lengths[TEXT], steps)
+    i = torch.arange(max(int(steps.max()), 1), device=steps.device)  # (T,)
+    real = i < steps.unsqueeze(1)  # (B, T)
+    count = steps.clamp(min=1).unsqueeze(1)
+    found = {}
+    for name, x in features.items():
+        n = lengths[name].unsqueeze(1)
+        start = (i * n) // count
+        end = -(-((i + 1) * n) // count)
+        # which real step of its own a place holds: padding may stand between them
+        place = (masks[name].cumsum(dim=1) - 1).unsqueeze(1)  # (B, 1, T_m)
+        inside = (place >= start.unsqueeze(-1)) & (place < end.unsqueeze(-1)) & masks[name].unsqueeze(1)
+        inside = inside & real.unsqueeze(-1)
+        weights = inside.to(x) / inside.sum(dim=-1, keepdim=True).clamp(min=1)
+        found[name] = weights @ zero_masked(x, masks[name])
+    return found, {name: real & (lengths[name] > 0).unsqueeze(1) for name in features}
+
+
+class StackedInputs(nn.Module):
+    """One linear layer per modality onto a common width, its results stacked step by step.
+
+    Args:
+        inputs: width of each modality's vectors.
+        width: of the result.
+    """
+
+    def __init__(self, inputs: Mapping[str, int], width: int) -> None:
+        super().__init__()
+        self.layers = nn.ModuleDict({name: nn.Linear(dim, width) for name, dim in inputs.items()})
+
+    def forward(self, features: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Project.
+
+        Args:
+            features: per modality (B, T, dim), finite also where masked.
+            masks: per modality (B, T) bool.
+
+        Returns:
+            (T, modalities, B, width) and which of them are real, (T, modalities, B, 1) bool.
+        """
+        x = torch.stack([layer(features[name]) for name, layer in self.layers.items()])  # (M, B, T, width)
+        real = torch.stack([masks[name] for name in self.layers])  # (M, B, T)
+        return x.permute(2, 0, 1, 3), real.permute(2, 0, 1).unsqueeze(-1)
+
+    def biases(self) -> Iterable[Tensor]:
+        """Return the layers' biases (width,), for an initialisation of gates."""
+        for layer in self.layers.values():
+            assert isinstance(layer, nn.Linear)
+            yield layer.bias
