@@ -66,3 +66,79 @@ def corpus() -> Corpus:
 @pytest.fixture(scope="module")
 def module_corpus() -> Corpus:
     return _toy_corpus(videos=60)
+
+
+WORDS = ("good", "fine", "great", "bad", "sad", "awful", "film", "the", "was", "it", "un", "##like", "##ly", "very")
+
+
+@pytest.fixture(scope="session")
+def tiny_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of a small BERT with random weights, three layers and a few words."""
+    transformers = pytest.importorskip("transformers", reason="needs the extra affectus[text]")
+    import torch
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+
+    folder = tmp_path_factory.mktemp("tiny") / "tiny-bert"
+    vocabulary = {word: i for i, word in enumerate(("[PAD]", "[UNK]", "[CLS]", "[SEP]", *WORDS))}
+    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.Lowercase()
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.post_processor = processors.TemplateProcessing("[CLS] $A [SEP]", None, [("[CLS]", 2), ("[SEP]", 3)])
+    transformers.PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        unk_token="[UNK]",
+        pad_token="[PAD]",
+        cls_token="[CLS]",
+        sep_token="[SEP]",
+        model_max_length=32,
+    ).save_pretrained(folder)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        config = transformers.BertConfig(
+            vocab_size=len(vocabulary),
+            hidden_size=16,
+            num_hidden_layers=3,
+            num_attention_heads=2,
+            intermediate_size=16,
+            max_position_embeddings=32,
+            initializer_range=0.3,  # else all tokens look alike
+        )
+        transformers.BertModel(config).save_pretrained(folder)
+    return folder
+
+
+def _spoken_corpus(
+    videos: int = 24, seed: int = 0, splits: tuple[str, ...] = ("train", "train", "valid", "test")
+) -> Corpus:
+    """Utterances whose words tell the sentiment, beside audio of one step per word that tells nothing."""
+    rng = np.random.default_rng(seed)
+    value = {"good": 1.0, "fine": 0.5, "great": 1.5, "bad": -1.0, "sad": -0.5, "awful": -1.5}
+    records, audio = [], []
+    for video in range(videos):
+        for position in range(int(rng.integers(2, 6))):
+            words = rng.choice([*value, "film", "the", "was", "unlikely", "very"], int(rng.integers(1, 9))).tolist()
+            spoken = rng.random() > 0.1
+            records.append(
+                {
+                    "id": f"v{video}_{position}",
+                    "video": f"v{video}",
+                    "split": splits[video % len(splits)],
+                    "text": " ".join(words) if spoken else None,
+                    "words": words if spoken else [],
+                    "sentiment": float(np.clip(sum(value.get(word, 0.0) for word in words), -3, 3)),
+                }
+            )
+            heard = rng.normal(size=(len(words), 5))
+            audio.append(heard if not spoken or rng.random() > 0.1 else None)
+    card = Card(name="spoken", generated=True, schemes=[sentiment_scheme()])
+    return build_corpus(records, {"audio": Ragged.from_sequences(audio, 5)}, card)
+
+
+@pytest.fixture
+def make_spoken() -> Callable[..., Corpus]:
+    return _spoken_corpus
+
+
+@pytest.fixture
+def spoken() -> Corpus:
+    return _spoken_corpus()

@@ -59,7 +59,7 @@ class TextLayers(nn.Module):
         rows = ends.nonzero().squeeze(1)
         rows = rows[ends[rows].argsort(stable=True)]
         parts = []
-        for chunk in torch.split(rows, SUB_BATCH):
+        for chunk in torch.split(rows, SUB_BATCH) if len(rows) else ():
             width = int(ends[chunk[-1]])
             x, here = flat[chunk, :width], real[chunk, :width]
             y = self._encode(x, here)  # (n, width, dim)
