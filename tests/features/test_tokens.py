@@ -46,11 +46,11 @@ def test_ids_with_marks(encoder: TextEncoder) -> None:
     assert found.ids.values.dtype == np.int64
     assert found.words is None
     assert lists(found.ids) == [
-        [2, *(IDS[w] for w in "the film was good".split()), 3],
+        [2, *(IDS[w] for w in ["the", "film", "was", "good"]), 3],
         [],
         [2, 14, 15, 16, 3],  # un ##like ##ly
         [],
-        [2, *(IDS[w] for w in "the sad film was very very bad".split()), 3],
+        [2, *(IDS[w] for w in ["the", "sad", "film", "was", "very", "very", "bad"]), 3],
         [2, 1, 1, IDS["it"], 3],
     ]
 
@@ -90,7 +90,14 @@ def test_words_of_a_byte_level_tokenizer(encoder: TextEncoder) -> None:
     bytes_ = dataclasses.replace(encoder, tokenizer=PreTrainedTokenizerFast(tokenizer_object=made, model_max_length=32))
     corpus = with_steps(of_texts(["the unlike film"], words=[["the", "unlike", "film"]]))
     found = tokenize(corpus, bytes_, max_tokens=50, by_word=True)
-    assert bytes_.tokenizer.convert_ids_to_tokens(lists(found.ids)[0]) == "[CLS] Ġthe Ġun like Ġfilm [SEP]".split()
+    assert bytes_.tokenizer.convert_ids_to_tokens(lists(found.ids)[0]) == [
+        "[CLS]",
+        "Ġthe",
+        "Ġun",
+        "like",
+        "Ġfilm",
+        "[SEP]",
+    ]
     assert found.words is not None
     assert found.words.tolist() == [-1, 0, 1, 1, 2, -1]
 
@@ -137,7 +144,7 @@ class TestBroughtIds:
             tokenize(self.corpus(None, texts=False), encoder, max_tokens=50)
         with pytest.raises(AffectusError, match="'bert-base-chinese' made, are not the encoder's"):
             tokenize(self.corpus("bert-base-chinese", texts=False), encoder, max_tokens=50)
-        with pytest.raises(AffectusError, match="has no transcripts, which the text encoder .* reads"):
+        with pytest.raises(AffectusError, match=r"has no transcripts, which the text encoder .* reads"):
             tokenize(of_texts([None, " "]), encoder, max_tokens=50)
 
     def test_aligned_a_token_is_a_step(self, encoder: TextEncoder) -> None:
