@@ -27,7 +27,7 @@ def spoken() -> Corpus:
 
 @pytest.fixture(scope="session")
 def studies(tmp_path_factory: pytest.TempPathFactory, spoken: Corpus) -> Path:
-    """A folder with ``corpus`` and the runs ``multi``, ``single``, ``polarity``, ``linear`` and ``stages``."""
+    """A folder with ``corpus`` and the runs ``multi``, ``single``, ``polarity``, ``linear``, ``stages``, ``heads``."""
     if "PYTEST_XDIST_WORKER" not in os.environ:
         return _train_all(tmp_path_factory.mktemp("report"), spoken)
     # the workers share one folder: the first one trains, the others wait
@@ -54,6 +54,7 @@ def _train_all(folder: Path, corpus: Corpus) -> Path:
         ("single", "mtmm_es", ["emotions"], TINY, SHORT, 2),
         ("polarity", "mtmm_es", ["polarity"], TINY, {**SHORT, "keep_epochs": True}, 1),
         ("linear", "linear", ["polarity", "emotions"], {}, {}, 1),
+        ("heads", "ufen_mtfn", ["intensity", "polarity"], {"dim": 8, "filters": [4], "ffn": 8}, {"epochs": 2}, 2),
         ("stages", "bc_lstm", ["polarity"], {**TINY, "fusion_dense": 4}, {"epochs": 1}, 1),
     ):
         train(

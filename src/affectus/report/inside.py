@@ -5,7 +5,7 @@ A model with heads of its own for single modalities gives their outputs as extra
 other model is asked again with all modalities hidden but one.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +18,7 @@ from affectus.corpus import Corpus
 from affectus.models import Model, ModelOutput
 from affectus.models.base import AnyModel
 from affectus.objectives import Task
+from affectus.training.inference import PerTask
 from affectus.training.loading import Run
 
 FloatArray = npt.NDArray[np.float32]
@@ -62,14 +63,14 @@ def look_inside(run: Run, model: AnyModel, corpus: Corpus, split: str, tasks: Se
         model.eval()
     with torch.inference_mode():
         for number, batch in enumerate(run.batches(corpus, split)):
-            output = model(batch)
+            output, *outputs = _ask(model, batch, tasks)
             if not number:
-                source = _source(output, modalities, tasks, batch)
+                source = _source(outputs, modalities, tasks, batch)
             rows.append(batch.rows[batch.mask])
             if _fits(output.extras.get(FUSED), batch):
                 fused.append(output.extras[FUSED][batch.mask].float())
             if source is not None:
-                for head, task, said, there in _heads(source, model, output, batch, modalities, tasks):
+                for head, task, said, there in _heads(source, model, outputs, batch, modalities, tasks):
                     values = task.probabilities(said.float())[batch.mask]
                     known = there[batch.mask].unsqueeze(-1)
                     heads.setdefault((head, task.name), []).append(torch.where(known, values, torch.nan))
@@ -80,44 +81,63 @@ def look_inside(run: Run, model: AnyModel, corpus: Corpus, split: str, tasks: Se
     return Inside(source, found, torch.cat(fused)[order].numpy() if len(fused) == len(rows) else None)
 
 
+def _ask(model: AnyModel, batch: Batch, tasks: Sequence[Task]) -> list[ModelOutput]:
+    """Return the model's output, then the one that holds for each of the tasks."""
+    output = model(batch)
+    if isinstance(model, PerTask):  # each task has weights of its own, and so have its heads
+        return [output, *(model.models[task.name](batch) for task in tasks)]
+    return [output, *([output] * len(tasks))]
+
+
 def _fits(extra: Tensor | None, batch: Batch) -> bool:
     """True for a tensor with one vector per utterance."""
     return extra is not None and extra.shape[:-1] == batch.mask.shape
 
 
-def _extra(extras: Mapping[str, Tensor], head: str, task: Task) -> Tensor | None:
-    return next((extras[name] for prefix in PREFIXES if (name := f"{prefix}.{head}.{task.name}") in extras), None)
+def _extra(output: ModelOutput, head: str, task: Task, batch: Batch) -> Tensor | None:
+    """What the model's own head says of a task; None if it has no such head."""
+    names = (f"{prefix}.{head}.{task.name}" for prefix in PREFIXES)
+    return next((output.extras[name] for name in names if _fits(output.extras.get(name), batch)), None)
 
 
-def _source(output: ModelOutput, modalities: Sequence[str], tasks: Sequence[Task], batch: Batch) -> str | None:
+def _source(
+    outputs: Sequence[ModelOutput], modalities: Sequence[str], tasks: Sequence[Task], batch: Batch
+) -> str | None:
     if not tasks:
         return None
-    if all(_fits(_extra(output.extras, name, task), batch) for name in modalities for task in tasks):
+    pairs = zip(outputs, tasks, strict=True)
+    if all(_extra(output, name, task, batch) is not None for output, task in pairs for name in modalities):
         return "own"
     return "hidden" if len(modalities) > 1 else None
 
 
 def _heads(
     source: str,
-    model: Callable[[Batch], ModelOutput],
-    output: ModelOutput,
+    model: AnyModel,
+    outputs: Sequence[ModelOutput],
     batch: Batch,
     modalities: Sequence[str],
     tasks: Sequence[Task],
 ) -> Iterator[tuple[str, Task, Tensor, Tensor]]:
     """Yield head, task, outputs, and which utterances have the modality."""
     for name in modalities:
-        said = output
-        if source == "hidden":
-            said = model(batch.without(*(other for other in modalities if other != name)))
         there = _present(batch, name)
-        for task in tasks:
-            own = _extra(output.extras, name, task) if source == "own" else None
-            yield name, task, said.predictions[task.name] if own is None else own, there
-    for task in tasks if source == "own" else ():
-        together = _extra(output.extras, FUSED, task)
-        if together is not None and _fits(together, batch):
-            yield FUSED, task, together, batch.mask
+        if source == "hidden":
+            alone = model(batch.without(*(other for other in modalities if other != name)))
+            yield from ((name, task, alone.predictions[task.name], there) for task in tasks)
+        else:
+            yield from _own_heads(name, outputs, tasks, batch, there)
+    if source == "own":
+        yield from _own_heads(FUSED, outputs, tasks, batch, batch.mask)
+
+
+def _own_heads(
+    head: str, outputs: Sequence[ModelOutput], tasks: Sequence[Task], batch: Batch, there: Tensor
+) -> Iterator[tuple[str, Task, Tensor, Tensor]]:
+    for output, task in zip(outputs, tasks, strict=True):
+        said = _extra(output, head, task, batch)
+        if said is not None:
+            yield head, task, said, there
 
 
 def _present(batch: Batch, modality: str) -> Tensor:
