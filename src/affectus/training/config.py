@@ -32,6 +32,13 @@ class Optimizer(StrEnum):
     SGD = "sgd"
 
 
+class Clip(StrEnum):
+    """What of the gradient is clipped."""
+
+    NORM = "norm"
+    VALUE = "value"
+
+
 class TrainingSettings(BaseModel):
     """How a model is trained. A model's published settings replace these defaults; the user's replace both."""
 
@@ -51,10 +58,27 @@ class TrainingSettings(BaseModel):
         "losses of its predictions; a metric such as polarity.accuracy; or per_task: each task is predicted by the epoch "
         "in which its own loss was lowest.",
     )
-    clip: float | None = Field(None, gt=0, description="Clip the norm of the gradient to this; empty: do not.")
+    clip: float | None = Field(None, gt=0, description="Clip the gradient to this; empty: do not.")
+    clip_by: Clip = Field(Clip.NORM, description="Clip the gradient's norm, or each value of it.")
+    accumulate: int = Field(
+        1, ge=1, description="Step after so many batches, with the mean of their gradients; the last ones of an epoch too."
+    )
+    plateau: int | None = Field(
+        None,
+        ge=0,
+        description="Lower the learning rates after more than so many epochs without a lower loss on valid; empty: "
+        "never.",
+    )
+    plateau_factor: float = Field(0.1, gt=0, lt=1, description="What the learning rates are multiplied by then.")
     scale: Scale = Field(Scale.STANDARD, description="Feature scaling, fitted on train: standard, max or none.")
     balanced: bool = Field(False, description="Weigh classes inversely to how often they occur in train.")
     real_loss: RealLoss = Field(RealLoss.MSE, description="Loss of tasks with real values: mse, l1 or smooth_l1.")
+    average_weights: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="Judge and keep an exponential moving average of the weights, of this decay (0.99); empty: none.",
+    )
     weighing: Weighing = Field(
         Weighing.FIXED,
         description="How the tasks' losses are combined: fixed (weights), uncertainty (Kendall et al. 2018) or pcgrad "

@@ -423,10 +423,12 @@ def _fit_stages(
     device: str,
 ) -> tuple[list[dict[str, Any]], dict[str, int]]:
     # Lightning takes seconds to import, and only training needs it
-    from lightning.pytorch import Trainer
+    from lightning.pytorch import Callback, Trainer
 
+    from affectus.training.averaging import AverageWeights
     from affectus.training.callbacks import EpochEnd
     from affectus.training.module import FitModule
+    from affectus.training.passes import Passes
 
     history: list[dict[str, Any]] = []
     stages = model.stages()
@@ -457,7 +459,11 @@ def _fit_stages(
             record=record if last else None,
             report=_reporter(report, seed, epochs),
         )
-        module = FitModule(model, stage, number, settings, seed, scorer if last else None)
+        callbacks: list[Callback] = [end]
+        if settings.average_weights is not None:
+            callbacks.append(AverageWeights(settings.average_weights))
+        passes = Passes(train, [part.share for part in stage.passes])
+        module = FitModule(model, stage, number, settings, seed, scorer if last else None, passes)
         with _quiet():
             trainer = Trainer(
                 accelerator={"auto": "auto", "cpu": "cpu", "cuda": "gpu"}[device],
@@ -465,7 +471,9 @@ def _fit_stages(
                 max_epochs=epochs,
                 # the Trainer refuses to clip where the module steps by itself; that does it then
                 gradient_clip_val=settings.clip if module.automatic_optimization else None,
-                callbacks=[end],
+                gradient_clip_algorithm=settings.clip_by,
+                accumulate_grad_batches=settings.accumulate if module.automatic_optimization else 1,
+                callbacks=callbacks,
                 logger=False,
                 enable_checkpointing=False,
                 enable_progress_bar=False,
@@ -475,7 +483,7 @@ def _fit_stages(
             )
             checkpoint = folder / "resume.ckpt"
             resume = str(checkpoint) if checkpoint.is_file() else None
-            trainer.fit(module, train, valid, ckpt_path=resume, weights_only=True)
+            trainer.fit(module, passes, valid, ckpt_path=resume, weights_only=True)
         best = {name.removeprefix(f"{BEST}."): epoch for name, epoch in end.best_epochs.items()}
         load_weights(model, folder / f"{next(iter(select))}.safetensors")
         history = [*history, *end.history]
