@@ -1,6 +1,6 @@
 """One file per published model; importing this package registers them all."""
 
-from affectus.models import bc_lstm, linear, majority, mmmu_ba, mtmm_es, ufen_mtfn
+from affectus.models import bc_lstm, linear, majority, mmmu_ba, mtmm_es, mv_lstm, ufen_mtfn
 from affectus.models.base import (
     MODELS,
     Estimator,
@@ -27,6 +27,7 @@ __all__ = [
     "majority",
     "mmmu_ba",
     "mtmm_es",
+    "mv_lstm",
     "register_model",
     "ufen_mtfn",
 ]
