@@ -5,6 +5,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from affectus.api import train
 from affectus.corpus import Corpus, load_corpus
 from affectus.errors import AffectusError
 from affectus.evaluation import evaluate_run
@@ -122,6 +123,70 @@ def test_learning_curves_are_the_history(studies: Path, report: Report) -> None:
     assert curves.metric == "polarity.accuracy"
     assert curves.seeds[1].train == tuple(row["train.loss"] for row in history)
     assert curves.seeds[1].best == int(np.argmin([row["valid.loss"] for row in history]))
+
+
+def test_each_loss_of_which_the_whole_is_made_has_curves(studies: Path, corpus: Corpus) -> None:
+    (curves,) = collect([load_run(studies / "heads")], corpus).runs[0].curves
+    heads = ("", ".text", ".audio", ".vision", ".fused")
+    assert list(curves.losses) == [f"{task}{head}" for task in ("intensity", "polarity") for head in heads]
+    for place, seed in enumerate((0, 1)):
+        history = read_history(studies / "heads" / f"seed-{seed}" / "history.jsonl")
+        curve = curves.losses["intensity.audio"][place]
+        assert curve.train == tuple(row["train.loss.intensity.audio"] for row in history)
+        assert curve.valid == tuple(row["valid.loss.intensity.audio"] for row in history)
+        assert curve.best == curves.seeds[place].best
+
+
+def test_a_lone_loss_is_not_told_twice(report: Report) -> None:
+    assert report.runs[1].curves[0].losses == {}
+
+
+def test_epochs_chosen_for_each_task_are_marked_on_its_loss(studies: Path, corpus: Corpus, tmp_path: Path) -> None:
+    train(
+        "mtmm_es",
+        studies / "corpus",
+        tasks=["polarity", "intensity"],
+        out=tmp_path / "run",
+        options={"hidden": 4, "dense": 4},
+        training={"epochs": 3, "select": "per_task", "learning_rate": 0.05},
+    )
+    (curves,) = collect([load_run(tmp_path / "run")], corpus).runs[0].curves
+    assert curves.selects == "each task's epoch is chosen by its own loss on valid"
+    assert curves.seeds[0].best is None
+    for seeds in curves.losses.values():
+        assert seeds[0].best == int(np.argmin(seeds[0].valid))
+
+
+def test_polarity_is_told_class_by_class(corpus: Corpus, studies: Path, report: Report) -> None:
+    negative, positive = report.emotions["polarity"]
+    assert (negative.emotion, positive.emotion) == ("negative", "positive")
+    matrix = np.array(next(c for c in report.runs[0].confusions if c.title == "polarity").counts)
+    assert (negative.gold, positive.gold) == tuple(matrix.sum(axis=1))
+    assert [negative.predicted[0], positive.predicted[0]] == pytest.approx(matrix.sum(axis=0).tolist())
+    assert list(negative.scores) == ["precision", "recall", "f1"]
+    assert negative.scores["recall"].scores[0].mean == pytest.approx(matrix[0, 0] / matrix[0].sum())
+    assert [row.scores["recall"].majority[0] for row in (negative, positive)] in ([0.0, 1.0], [1.0, 0.0])
+    assert negative.scores["recall"].scores[1] is None
+
+
+def test_intensity_is_cut_by_the_protocols_rounding(studies: Path, corpus: Corpus) -> None:
+    run = load_run(studies / "multi")
+    halves = corpus.table.with_columns((pl.col("sentiment") * 2).round() / 2)
+    rounded = Corpus(halves, corpus.features, corpus.card)
+    for protocol in ("mmsa", "cai2025"):
+        found = collect([run], rounded, protocol=protocol)
+        scores = {row.metric: row.scores[0].mean for row in found.scores}
+        for classes in (3, 5, 7):
+            title = f"intensity, {classes} classes"
+            counts = np.array(next(c for c in found.runs[0].confusions if c.title == title).counts)
+            assert np.trace(counts) / counts.sum() == pytest.approx(scores[f"intensity.acc{classes}"])
+
+
+def test_a_lone_utterance_has_nothing_to_attend_to(studies: Path, corpus: Corpus) -> None:
+    apart = corpus.table.with_columns(pl.col("id").alias("video"))
+    found = collect([load_run(studies / "multi")], Corpus(apart, corpus.features, corpus.card))
+    assert found.video.total == 1
+    assert found.video.heatmaps == ((),)
 
 
 def test_stages_have_curves_of_their_own_and_only_the_last_one_chooses(studies: Path, corpus: Corpus) -> None:

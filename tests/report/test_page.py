@@ -8,7 +8,10 @@ from affectus.cli.main import main
 from affectus.corpus import load_corpus
 from affectus.evaluation import evaluate_run
 from affectus.report import write_report
-from affectus.report.charts import element, text_number, ticks
+from affectus.report.charts import bias_bars, element, sample_strip, text_number, ticks
+from affectus.report.collecting import collect
+from affectus.report.data import HeadRow, HeadScore, HeadTable, Sample, Score
+from affectus.training import load_run
 
 VOID = {"meta", "link", "br", "img", "hr", "input", "wbr"}
 
@@ -67,6 +70,17 @@ def page_text(studies: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture(scope="module")
 def page(page_text: str) -> Page:
     return Page(page_text)
+
+
+@pytest.fixture(scope="module")
+def heads_text(studies: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    out = tmp_path_factory.mktemp("page") / "heads.html"
+    return write_report([studies / "heads", studies / "multi"], studies / "corpus", out).read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def heads(heads_text: str) -> Page:
+    return Page(heads_text)
 
 
 def test_the_figures_on_the_page_are_those_of_the_evaluation(studies: Path, page: Page) -> None:
@@ -193,6 +207,102 @@ def test_bad_input_is_one_sentence_and_no_file(
     assert main(["report", str(tmp_path), "--corpus", str(studies / "corpus"), "--out", str(out)]) == 2
     assert "no run" in capsys.readouterr().err
     assert not out.exists()
+
+
+def test_samples_of_two_runs_stand_side_by_side(studies: Path, heads: Page) -> None:
+    found = collect([load_run(studies / name) for name in ("heads", "multi")], load_corpus(studies / "corpus"))
+    rows = [row for row in heads.rows if len(row) == 4]
+    for listed in found.modalities.samples:
+        for sample in listed.samples:
+            for head, said in sample.said.items():
+                cells = [sample.own.get(head), *said]
+                assert [head, *(text_number(value, 2) for value in cells)] in rows
+    assert heads.words.count("no transcript") == 0
+    assert "Where the modalities disagree most" in heads.words
+    assert "Where the modalities' own labels differ most" in heads.words
+    assert "14 more" in heads.words
+
+
+def test_the_page_says_how_a_modality_was_asked(heads: Page, page: Page) -> None:
+    assert "heads: the model has a head for each modality; fused is its head over all of them" in heads.words
+    assert (
+        "multi: the model has no head for a single modality, so it was asked again with all the others" in heads.words
+    )
+    assert "fused is its head" not in page.words
+
+
+def test_every_chart_of_the_modalities_has_its_table(heads: Page) -> None:
+    test_each_chart_has_a_name_and_a_table(heads)
+    names = [a["aria-label"] for t, a in heads.tags if t == "svg" and a.get("class") == "chart"]
+    for name in (
+        "Share said to be negative: intensity",
+        "Bias: polarity",
+        "Map of the representation of heads, coloured by intensity",
+        "Loss of intensity.fused, stage main",
+    ):
+        assert name in names
+    assert sum(name.startswith("What is said of ") for name in names) == 40
+
+
+def test_each_head_has_a_row_with_its_labels(heads: Page) -> None:
+    rows = {row[0]: row for row in heads.rows if len(row) == 8 and row[0] in ("text", "audio", "fused", "final")}
+    assert list(rows) == ["text", "audio", "fused", "final"]
+    assert rows["fused"][3] == "–"
+    assert rows["fused"][6:] == ["–", "–"]
+
+
+def test_a_map_of_points_is_small_and_tells_its_neighbours(studies: Path, heads_text: str, heads: Page) -> None:
+    found = collect([load_run(studies / "heads")], load_corpus(studies / "corpus"))
+    points = sum(len(group.points) for group in found.maps[0].groups)
+    assert found.maps[0].total == points
+    paths = [a["d"] for t, a in heads.tags if t == "path" and str(a.get("class")).startswith("points")]
+    assert sum(path.count("h0") for path in paths) == 2 * points
+    assert f"{points} utterances" in heads.words
+    for group in found.maps[0].groups:
+        wanted = [group.label, str(len(group.points)), text_number(group.neighbours), text_number(group.chance)]
+        assert wanted in heads.rows
+    assert len(heads_text.encode()) < 1_000_000
+
+
+def test_single_and_multi_task_runs_are_called_so(page: Page) -> None:
+    assert "multi learned 4 tasks together, single learned this task alone" in page.words
+
+
+def test_one_run_for_all_tasks_stands_beside_one_for_each(studies: Path, tmp_path: Path) -> None:
+    out = tmp_path / "three.html"
+    runs = [studies / name for name in ("multi", "polarity", "single")]
+    three = Page(write_report(runs, studies / "corpus", out).read_text(encoding="utf-8"))
+    assert re.search(r"Of \d+ labelled utterances multi tells \d+ better, polarity \d+", three.words)
+    assert re.search(r"Of \d+ labelled utterances multi tells \d+ better, single \d+", three.words)
+    assert "Class by class: polarity" in three.words
+
+
+def test_bars_of_bias_start_from_zero() -> None:
+    def score(value: float) -> HeadScore:
+        return HeadScore(Score(value, 0.0, (value,)), Score(0.5, 0.0, (0.5,)))
+
+    rows = tuple(HeadRow(name, 9, 0.5, None, (score(value),)) for name, value in (("low", -2.0), ("high", 1.0)))
+    chart = bias_bars(HeadTable("intensity", rows), ["run"])
+    bars = re.findall(r'<rect x="([\d.]+)" y="[\d.]+" width="([\d.]+)"', chart.svg)
+    (low, low_width), (high, high_width) = [(float(x), float(width)) for x, width in bars]
+    assert low + low_width == pytest.approx(high, abs=0.2)
+    assert low_width == pytest.approx(2 * high_width, abs=0.2)
+    assert chart.table.rows == (("low", "−2.000 ± 0.000"), ("high", "1.000 ± 0.000"))
+
+
+def test_what_lies_beyond_the_scale_is_drawn_at_its_end() -> None:
+    sample = Sample("id", None, -9.0, {"text": None}, {"text": (9.0,), "final": (None,)}, 1.0)
+    drawn = sample_strip(sample, -1.0, 1.0, "x")
+    assert re.search(r'<line x1="60" x2="60" [^>]*class="truth"', drawn)
+    assert re.findall(r'<circle cx="([\d.]+)"', drawn) == ["308"]
+    assert 'class="own"' not in drawn
+
+
+@pytest.mark.parametrize(
+    ("value", "digits", "expected"), [(-0.0004, 3, "0.000"), (-0.0006, 3, "−0.001"), (None, 3, "–"), (2.5, 0, "2")]
+)
+def test_what_is_rounded_to_nothing_has_no_sign(value: float | None, digits: int, expected: str) -> None:
+    assert text_number(value, digits) == expected
 
 
 def test_text_in_pictures_is_escaped() -> None:
