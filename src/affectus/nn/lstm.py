@@ -1,0 +1,210 @@
+"""LSTMs over the real steps of padded sequences: PyTorch's layer, its steps and their gradient written out.
+
+On a CPU PyTorch's own layer goes through padding, or, over packed sequences, takes a gradient that is slow for long
+ones; and it keeps only the last of the cell's states, where memory fusion needs them all. Here padding costs nothing,
+and every state and cell is there. ``affectus.nn.recurrent`` has the dropouts of Keras instead.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.utils.rnn import PackedSequence
+
+from affectus.nn.packing import Packing
+
+CHUNK = 16
+"""Steps whose gates go backward together: few enough to stay in the processor's cache."""
+
+
+class LSTM(nn.Module):
+    """An LSTM whose masked steps are skipped, wherever they stand. Its weights are those of ``torch.nn.LSTM``.
+
+    Args:
+        dim: width of the input.
+        hidden: size of the state per direction.
+        layers: one upon the other.
+        dropout: share of each layer's output dropped, but the last one's.
+        bidirectional: go backward too.
+    """
+
+    def __init__(
+        self, dim: int, hidden: int, *, layers: int = 1, dropout: float = 0.0, bidirectional: bool = False
+    ) -> None:
+        super().__init__()
+        # PyTorch warns of a dropout that has no place
+        drop = dropout if layers > 1 else 0.0
+        self.layer = nn.LSTM(dim, hidden, layers, dropout=drop, bidirectional=bidirectional)
+
+    @property
+    def width(self) -> int:
+        """Width of the output."""
+        return self.layer.hidden_size * (2 if self.layer.bidirectional else 1)
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        """Run over the real steps.
+
+        Args:
+            x: (B, T, dim).
+            mask: (B, T) bool, True for real steps.
+
+        Returns:
+            (B, T, width): the forward state, then the backward one; zero where masked.
+        """
+        packing = Packing(mask)
+        return packing.unpack(self.rows(packing.pack(x), packing))
+
+    def last(self, x: Tensor, mask: Tensor) -> Tensor:
+        """Return where each direction of the last layer ends (B, width), zero for a sample without a real step."""
+        packing = Packing(mask)
+        return self.last_of(self.rows(packing.pack(x), packing), packing)
+
+    def last_of(self, rows: Tensor, packing: Packing) -> Tensor:
+        """Return where each direction ends (B, width), from what :meth:`rows` returned."""
+        if not self.layer.bidirectional:
+            return packing.last(rows)
+        forward, backward = rows.chunk(2, dim=-1)
+        return torch.cat([packing.last(forward), packing.first(backward)], dim=-1)
+
+    def rows(self, rows: Tensor, packing: Packing) -> Tensor:
+        """Map packed rows (N, dim) to (N, width)."""
+        if rows.is_cuda and len(rows):
+            packed: PackedSequence = self.layer(PackedSequence(rows, torch.tensor(packing.sizes)))[0]
+            return packed.data
+        for layer in range(self.layer.num_layers):
+            if layer and self.layer.dropout:
+                rows = F.dropout(rows, self.layer.dropout, self.training)
+            forward = self._direction(rows, packing, f"l{layer}")[0]
+            if self.layer.bidirectional:
+                backward = self._direction(rows[packing.turned], packing, f"l{layer}_reverse")[0]
+                forward = torch.cat([forward, backward[packing.turned]], dim=-1)
+            rows = forward
+        return rows
+
+    def cells(self, rows: Tensor, packing: Packing) -> tuple[Tensor, Tensor]:
+        """Map packed rows (N, dim) to the states and the cells of the first layer forward, each (N, hidden)."""
+        return self._direction(rows, packing, "l0")
+
+    def _direction(self, rows: Tensor, packing: Packing, suffix: str) -> tuple[Tensor, Tensor]:
+        inner, recurrent, bias, recurrent_bias = (
+            getattr(self.layer, f"{name}_{suffix}") for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+        )
+        found: tuple[Tensor, Tensor] = _Steps.apply(  # type: ignore[no-untyped-call]
+            rows, inner, bias + recurrent_bias, recurrent, packing.sizes
+        )
+        return found
+
+
+class _Steps(torch.autograd.Function):
+    """All steps of an LSTM over packed rows, with a gradient that is written out.
+
+    Per step, with the gates in PyTorch's order:
+
+        i, f, g, o = sigmoid, sigmoid, tanh, sigmoid of (W x + b + U h)
+        c' = f c + i g
+        h' = o tanh(c')
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, inner: Tensor, bias: Tensor, recurrent: Tensor, sizes: list[int]
+    ) -> tuple[Tensor, Tensor]:
+        """Run.
+
+        Args:
+            ctx: keeps what the gradient needs.
+            x: (N, dim) packed rows.
+            inner: (4 * hidden, dim), W.
+            bias: (4 * hidden,), b.
+            recurrent: (4 * hidden, hidden), U.
+            sizes: rows of each step.
+
+        Returns:
+            (N, hidden) the states, (N, hidden) the cells.
+        """
+        hidden = recurrent.shape[1]
+        # filled with W x + b, and turned into the gates' values step by step
+        gates = torch.addmm(bias, x, inner.T)  # (N, 4 * hidden)
+        states, cells = x.new_empty(len(x), hidden), x.new_empty(len(x), hidden)
+        squashed = x.new_empty(len(x), hidden)  # tanh(c')
+        by_state = recurrent.T.contiguous()
+        blocks = torch.split(gates, sizes)
+        before: tuple[Tensor, Tensor] | None = None
+        for gate, state, cell, tanh in zip(
+            blocks, torch.split(states, sizes), torch.split(cells, sizes), torch.split(squashed, sizes), strict=True
+        ):
+            size = len(gate)
+            if before is not None:
+                gate.addmm_(before[0][:size], by_state)
+            enter_forget, candidate, leave = torch.split(gate, [2 * hidden, hidden, hidden], dim=1)
+            enter_forget.sigmoid_()
+            candidate.tanh_()
+            leave.sigmoid_()
+            torch.mul(enter_forget[:, :hidden], candidate, out=cell)
+            if before is not None:
+                cell.addcmul_(enter_forget[:, hidden:], before[1][:size])
+            torch.tanh(cell, out=tanh)
+            torch.mul(leave, tanh, out=state)
+            before = state, cell
+        ctx.save_for_backward(x, inner, recurrent, gates, states, cells, squashed)
+        ctx.sizes = sizes
+        return states, cells
+
+    @staticmethod
+    def backward(ctx: Any, grad_states: Tensor, grad_cells: Tensor) -> tuple[Tensor | None, ...]:
+        """Go back through the steps, some at a time."""
+        x, inner, recurrent, gates, states, cells, squashed = ctx.saved_tensors
+        sizes: list[int] = ctx.sizes
+        hidden = recurrent.shape[1]
+        slopes = torch.empty_like(gates)  # at first of each gate by c' or h', then the gradient of W x + b + U h
+        previous = _before(states, sizes)
+        state_grad = x.new_zeros(sizes[0] if sizes else 0, hidden)
+        cell_grad = torch.zeros_like(state_grad)
+        starts = [0]
+        for size in sizes:
+            starts.append(starts[-1] + size)
+        for end in range(len(sizes), 0, -CHUNK):
+            begin = max(end - CHUNK, 0)
+            part = slice(starts[begin], starts[end])
+            i, f, g, o = torch.split(gates[part], hidden, dim=1)
+            tanh, slope = squashed[part], slopes[part]
+            to_i, to_f, to_g, to_o = torch.split(slope, hidden, dim=1)
+            torch.mul(g * i, 1 - i, out=to_i)
+            torch.mul(_before(cells, sizes, begin, end) * f, 1 - f, out=to_f)
+            torch.mul(i, 1 - g * g, out=to_g)
+            torch.mul(tanh * o, 1 - o, out=to_o)
+            to_cell = o * (1 - tanh * tanh)
+            some = sizes[begin:end]
+            for whole, of_state, of_cell, by_state, forget in reversed(
+                list(
+                    zip(
+                        torch.split(slope, some),
+                        torch.split(grad_states[part], some),
+                        torch.split(grad_cells[part], some),
+                        torch.split(to_cell, some),
+                        torch.split(f, some),
+                        strict=True,
+                    )
+                )
+            ):
+                size = len(whole)
+                h = state_grad[:size].add_(of_state)
+                c = cell_grad[:size].add_(of_cell).addcmul_(h, by_state)
+                whole[:, : 3 * hidden].view(size, 3, hidden).mul_(c.unsqueeze(1))
+                whole[:, 3 * hidden :].mul_(h)
+                torch.mm(whole, recurrent, out=h)
+                c.mul_(forget)
+        grad_x = slopes @ inner if ctx.needs_input_grad[0] else None
+        return grad_x, slopes.T @ x, slopes.sum(dim=0), slopes.T @ previous, None
+
+
+def _before(rows: Tensor, sizes: list[int], begin: int = 0, end: int | None = None) -> Tensor:
+    """Return, for the rows of some steps, each sample's row one step before; zero at the first step."""
+    end = len(sizes) if end is None else end
+    blocks = torch.split(rows, sizes)
+    parts = [
+        rows.new_zeros(size, rows.shape[1]) if step == 0 else blocks[step - 1][:size]
+        for step, size in zip(range(begin, end), sizes[begin:end], strict=True)
+    ]
+    return torch.cat(parts) if parts else rows

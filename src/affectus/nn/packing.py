@@ -1,0 +1,112 @@
+"""Padded sequences as their real steps alone, so that padding costs nothing and cannot matter.
+
+The rows of all samples stand step after step, the longest sample first: the samples that have a t-th real step are the
+first ``sizes[t]`` ones, so that a recurrence goes on with the first rows of the state that it has. PyTorch's packed
+sequences have this order too; here masked steps may stand anywhere.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Packing:
+    """Where the real steps of a batch stand, padded and packed.
+
+    Attributes:
+        mask: (B, T) bool, True for real steps.
+    """
+
+    mask: Tensor
+
+    @cached_property
+    def lengths(self) -> Tensor:
+        """(B,) number of real steps."""
+        return self.mask.sum(dim=1)
+
+    @cached_property
+    def place(self) -> Tensor:
+        """(B,) where each sample stands when the longest comes first."""
+        return self._order.argsort()
+
+    @cached_property
+    def sizes(self) -> list[int]:
+        """How many samples have a first real step, a second, and so on."""
+        steps = torch.arange(int(self.lengths.max()), device=self.mask.device)
+        found: list[int] = (self.lengths.unsqueeze(1) > steps).sum(dim=0).tolist()
+        return found
+
+    @cached_property
+    def index(self) -> Tensor:
+        """(N,) the place of each packed row among the B * T padded ones."""
+        count, width = self.mask.shape
+        longest = len(self.sizes)
+        # real steps to the front, in their order
+        step = (~self.mask).to(torch.uint8).argsort(dim=1, stable=True)[:, :longest]  # (B, T')
+        padded = (step + width * torch.arange(count, device=step.device).unsqueeze(1))[self._order]  # longest first
+        real = torch.arange(longest, device=step.device) < self.lengths[self._order].unsqueeze(1)
+        return padded.T[real.T]
+
+    @cached_property
+    def steps(self) -> Tensor:
+        """(N,) which real step of its sample each packed row is, from 0."""
+        sizes = torch.tensor(self.sizes, dtype=torch.int64, device=self.mask.device)
+        return torch.arange(len(self.sizes), device=self.mask.device).repeat_interleave(sizes)
+
+    @cached_property
+    def _order(self) -> Tensor:
+        return self.lengths.argsort(descending=True, stable=True)
+
+    @cached_property
+    def _starts(self) -> Tensor:
+        """(T',) the row at which each step begins."""
+        sizes = torch.tensor(self.sizes, dtype=torch.int64, device=self.mask.device)
+        return sizes.cumsum(0) - sizes
+
+    def pack(self, x: Tensor) -> Tensor:
+        """Return the real steps (N, d) of (B, T, d)."""
+        return x.flatten(0, 1).index_select(0, self.index)
+
+    def unpack(self, rows: Tensor) -> Tensor:
+        """Return (B, T, d), zero where masked, from (N, d)."""
+        padded = rows.new_zeros(self.mask.numel(), rows.shape[-1])
+        return padded.index_copy(0, self.index, rows).view(*self.mask.shape, -1)
+
+    def rows_of(self, rank: Tensor) -> Tensor:
+        """Return the packed rows of the ``rank``-th real steps (from 1) of each sample; N where the rank is 0.
+
+        Args:
+            rank: (B, ...) int64, at most the sample's number of real steps.
+        """
+        if not self.sizes:
+            return torch.zeros_like(rank)
+        place = self.place.view(-1, *[1] * (rank.dim() - 1))
+        row = self._starts[(rank - 1).clamp(min=0)] + place
+        return torch.where(rank > 0, row, len(self.index))
+
+    def last(self, rows: Tensor) -> Tensor:
+        """Return each sample's last row (B, d) of (N, d); zero if it has none."""
+        return with_zero(rows).index_select(0, self.rows_of(self.lengths))
+
+    def first(self, rows: Tensor) -> Tensor:
+        """Return each sample's first row (B, d) of (N, d); zero if it has none."""
+        return with_zero(rows).index_select(0, self.rows_of(self.lengths.clamp(max=1)))
+
+    @cached_property
+    def turned(self) -> Tensor:
+        """(N,) for each row the one that stands there when every sample is read from its end; its own inverse."""
+        count = self.lengths[self._order][self._sample]  # the length of each row's sample
+        return self._starts[count - 1 - self.steps] + self._sample
+
+    @cached_property
+    def _sample(self) -> Tensor:
+        """(N,) the sample of each row, the longest being 0."""
+        return torch.arange(len(self.steps), device=self.mask.device) - self._starts[self.steps]
+
+
+def with_zero(rows: Tensor) -> Tensor:
+    """Append a row of zeros, which row number N then means."""
+    return torch.cat([rows, rows.new_zeros(1, rows.shape[-1])])
