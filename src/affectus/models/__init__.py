@@ -1,6 +1,6 @@
 """One file per published model; importing this package registers them all."""
 
-from affectus.models import bc_lstm, linear, majority, mmmu_ba, mtmm_es, mv_lstm, ufen_mtfn
+from affectus.models import bc_lstm, linear, majority, marn, mmmu_ba, mtmm_es, mv_lstm, ufen_mtfn
 from affectus.models.base import (
     MODELS,
     Estimator,
@@ -25,6 +25,7 @@ __all__ = [
     "bc_lstm",
     "linear",
     "majority",
+    "marn",
     "mmmu_ba",
     "mtmm_es",
     "mv_lstm",
