@@ -64,6 +64,9 @@ class Stage:
         epochs: at most so many; None for the run's setting.
         select: pick the best epoch on valid (else the last one counts).
         trains_text: whether the stage learns from the text, so that a text encoder before the model learns with it.
+        before: passes over train within each epoch, before the stage's own, each with an optimiser of its own; of these
+            stages the name, the groups, ``trains_text`` and ``share`` count.
+        share: of the batches that such a pass sees.
     """
 
     name: str
@@ -71,6 +74,13 @@ class Stage:
     epochs: int | None = None
     select: bool = True
     trains_text: bool = True
+    before: Sequence["Stage"] = ()
+    share: float = 1.0
+
+    @property
+    def passes(self) -> tuple["Stage", ...]:
+        """The passes over train that make an epoch, in their order; the stage itself is the last."""
+        return (*self.before, self)
 
 
 class Model(nn.Module):
@@ -111,6 +121,9 @@ class Model(nn.Module):
     def stages(self) -> list[Stage]:
         """Return the stages of training; one that trains everything, unless a model has its own."""
         return [Stage("main", {"all": ParameterGroup(list(self.parameters()))})]
+
+    def on_batch_end(self, output: ModelOutput, batch: Batch) -> None:
+        """Remember what the model remembers of a training batch, after its losses were taken."""
 
     def on_epoch_end(self, epoch: int) -> None:
         """Do what the model does between epochs; state kept for it belongs in buffers or ``get_extra_state``."""

@@ -40,7 +40,7 @@ class TextModel(Model):
         super().__init__(inputs=model.inputs, tasks=model.tasks)
         self.model, self.encoder = model, encoder
         self.learning_rate, self.weight_decay = learning_rate, weight_decay
-        self._without = {stage.name for stage in model.stages() if not stage.trains_text}
+        self._without = {part.name for stage in model.stages() for part in stage.passes if not part.trains_text}
 
     def encode(self, batch: Batch) -> Batch:
         """Return the batch with vectors in place of tokens.
@@ -106,6 +106,10 @@ class TextModel(Model):
     def stage(self, name: str) -> None:
         if "model" in self._modules:  # the base class sets it before there is a model
             self.model.stage = name
+
+    def on_batch_end(self, output: ModelOutput, batch: Batch) -> None:
+        """Let the model remember what it remembers, of the batch that it saw."""
+        self.model.on_batch_end(output, batch if output.read is None else output.read)
 
     def on_epoch_end(self, epoch: int) -> None:
         """Do what the model does between epochs."""

@@ -21,6 +21,7 @@ registered (``breaks``, for the model or for a preset), and the suite then asks 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from itertools import product
 from typing import Any
 
 import torch
@@ -39,6 +40,8 @@ from affectus.vocabulary import View
 TOLERANCE = 1e-5
 SMALL: Mapping[str, Any] = {"hidden": 8, "dense": 8, "fusion_dense": 8, "dim": 16, "filters": (8,), "ffn": 16}
 """Options that keep the suite fast, set where a model has them."""
+REMEMBERED_EPOCHS = 3
+"""After so many epochs every part of a model learns."""
 FOUR_MODALITIES: Mapping[str, int] = {**DIMS, "gaze": 3}
 
 
@@ -90,8 +93,8 @@ class Case:
             dropout: False sets to 0 every option whose name ends in ``dropout``.
         """
         entry = self.entry
-        options = {name: value for name, value in SMALL.items() if name in entry.options}
-        options |= dict(entry.presets[self.preset].get("options", {})) if self.preset else {}
+        options = dict(entry.presets[self.preset].get("options", {})) if self.preset else {}
+        options |= {name: value for name, value in SMALL.items() if name in entry.options}
         options |= self.options
         if not dropout:
             options |= {name: 0.0 for name in entry.options if name.endswith("dropout")}
@@ -119,15 +122,23 @@ def seeded(seed: int) -> Iterator[None]:
 def cases(*models: str) -> list[Case]:
     """Return a case for each view and preset of the named models, or of every registered one.
 
-    A preset that changes the training alone makes none: the model is the same.
+    A preset that changes the training or numbers alone (sizes, rates, weights) makes none: the model is the same.
     """
     return [
         Case(name, view, preset)
         for name in models or MODELS.names()
         for view in View
         if view in MODELS[name].views
-        for preset in (None, *(p for p, what in MODELS[name].presets.items() if set(what) - {"training"}))
+        for preset in (None, *(p for p in MODELS[name].presets if _is_another(MODELS[name], p)))
     ]
+
+
+def _is_another(entry: ModelEntry, preset: str) -> bool:
+    """True if a preset makes another model than the defaults do."""
+    what = entry.presets[preset]
+    chosen = what.get("options", {})
+    named = {k: v for k, v in chosen.items() if isinstance(v, str | bool) and v != entry.options[k].default}
+    return bool(named) or "breaks" in what
 
 
 def checks_of(case: Case) -> list[str]:
@@ -221,25 +232,47 @@ def _total(model: Model, batch: Batch) -> Tensor:
 
 
 def _optimizer(stage: Stage) -> torch.optim.Optimizer:
-    return torch.optim.Adam([{"params": list(group.parameters)} for group in stage.groups.values()], lr=0.01)
+    groups = [{"params": list(group.parameters)} for group in stage.groups.values()]
+    return torch.optim.Adam(groups, lr=0.01, fused=True)
+
+
+def _step(model: Model, batch: Batch) -> Tensor:
+    """Take the losses of a batch and their gradients, and let the model remember; return the total."""
+    output = model(batch)
+    losses = model.losses(output, batch)
+    weights = loss_weights(model.tasks, losses)
+    total = torch.stack([weights[name] * loss for name, loss in losses.items()]).sum()
+    total.backward()  # type: ignore[no-untyped-call]
+    model.on_batch_end(output, batch)
+    return total
 
 
 def _train(model: Model, batch: Batch, steps: int, *, enough: float = 0.0) -> None:
-    """Train every stage on one batch, each until its loss is at most ``enough``, and return to evaluation mode."""
+    """Train every stage on one batch, each until its loss is below ``enough``, and return to evaluation mode."""
     for stage in model.stages():
-        model.stage = stage.name
         model.train()
-        optimizer = _optimizer(stage)
+        optimizers = [_optimizer(part) for part in stage.passes]
         for epoch in range(steps):
-            optimizer.zero_grad()
-            loss = _total(model, batch)
-            if loss.item() < enough:
+            for part, optimizer in zip(stage.passes, optimizers, strict=True):
+                model.stage = part.name
+                model.zero_grad()
+                before = _step(model, batch).item()
+                if part is stage and before < enough:
+                    break
+                optimizer.step()
+            if before < enough:
                 break
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
             model.on_epoch_end(epoch)
     model.stage = "done"
     model.eval()
+
+
+def _told(model: Model, batch: Batch) -> Tensor:
+    """The losses of the predictions alone: what a model adds to them for its representations is left out."""
+    predictions = _predict(model, batch).predictions
+    return torch.stack(
+        [task.weight * task.loss_of(predictions[task.name], task.target(batch.labels)) for task in model.tasks]
+    ).sum()
 
 
 def check_shapes(case: Case) -> None:
@@ -271,21 +304,24 @@ def check_finite(case: Case) -> None:
 
 
 def check_gradients(case: Case) -> None:
-    """Every parameter receives a gradient in at least one stage that trains it."""
+    """Every parameter receives a gradient, in its first epochs, in at least one stage that trains it."""
     model = case.build(dropout=False)
     assert isinstance(model, Model)
     reached: set[int] = set()
     for stage in model.stages():
-        model.stage = stage.name
         model.train()
-        model.zero_grad()
-        _total(model, case.batch()).backward()  # type: ignore[no-untyped-call]
-        trained = [parameter for group in stage.groups.values() for parameter in group.parameters]
-        for parameter in trained:
-            if parameter.grad is not None:
-                _require(parameter.grad.isfinite().all(), case, f"a gradient is not finite in {stage.name!r}")
-                if bool((parameter.grad != 0).any()):
-                    reached.add(id(parameter))
+        # a loss may need what the model remembers of the epochs before
+        for epoch, part in product(range(REMEMBERED_EPOCHS), stage.passes):
+            model.stage = part.name
+            model.zero_grad()
+            _step(model, case.batch())
+            for parameter in (parameter for group in part.groups.values() for parameter in group.parameters):
+                if parameter.grad is not None:
+                    _require(parameter.grad.isfinite().all(), case, f"a gradient is not finite in {part.name!r}")
+                    if bool((parameter.grad != 0).any()):
+                        reached.add(id(parameter))
+            if part is stage:
+                model.on_epoch_end(epoch)
     idle = [name for name, p in model.named_parameters() if p.requires_grad and id(p) not in reached]
     _require(not idle, case, "no gradient reaches " + ", ".join(idle))
 
@@ -384,8 +420,7 @@ def check_fits(case: Case) -> None:
     assert isinstance(model, Model)
     with seeded(0):
         _train(model, batch, 400, enough=0.02)
-    with torch.no_grad():
-        loss, output = _total(model, batch), model(batch)
+    loss, output = _told(model, batch), _predict(model, batch)
     _require(loss < 0.05, case, f"after 400 steps the loss on eight utterances is still {loss.item():.3g}")
     for task in model.tasks:
         if task.kind in (TaskKind.BINARY, TaskKind.ONE_OF_K):
@@ -433,8 +468,8 @@ def check_missing_labels(case: Case) -> None:
         model.fit([both])
         _require_equal(case, expected, model.arrays(), "with utterances that have no label")
         return
-    for stage in model.stages():
-        model.stage = stage.name
+    for part in (part for stage in model.stages() for part in stage.passes):
+        model.stage = part.name
         found = []
         for each in (batch, both, strangers):
             model.zero_grad()

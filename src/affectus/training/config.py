@@ -54,14 +54,16 @@ class TrainingSettings(BaseModel):
     )
     select: str = Field(
         "loss",
-        description="What the best epoch on valid is best in: loss; task_loss, which leaves out what a model adds to the "
-        "losses of its predictions; a metric such as polarity.accuracy; or per_task: each task is predicted by the epoch "
-        "in which its own loss was lowest.",
+        description="What the best epoch on valid is best in: loss; task_loss, which leaves out what a model adds to "
+        "the losses of its predictions; a metric such as polarity.accuracy; or per_task: each task is predicted by the "
+        "epoch in which its own loss was lowest.",
     )
     clip: float | None = Field(None, gt=0, description="Clip the gradient to this; empty: do not.")
     clip_by: Clip = Field(Clip.NORM, description="Clip the gradient's norm, or each value of it.")
     accumulate: int = Field(
-        1, ge=1, description="Step after so many batches, with the mean of their gradients; the last ones of an epoch too."
+        1,
+        ge=1,
+        description="Step after so many batches, with the mean of their gradients; the last ones of an epoch too.",
     )
     plateau: int | None = Field(
         None,

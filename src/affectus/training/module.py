@@ -1,7 +1,7 @@
 """A model, its losses and its optimiser, as Lightning's Trainer wants them."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -15,8 +15,9 @@ from affectus.models import Model, Stage
 from affectus.models.with_text import GROUP as TEXT_GROUP
 from affectus.objectives import Weighing
 from affectus.objectives.weighing import UncertaintyWeights, loss_weights, surgery
-from affectus.training.config import PER_TASK, TASK_LOSS, Optimizer, TrainingSettings
+from affectus.training.config import PER_TASK, TASK_LOSS, Clip, Optimizer, TrainingSettings
 from affectus.training.inference import Collector, EpochScorer
+from affectus.training.passes import Passes
 
 
 class FitModule(LightningModule):
@@ -30,6 +31,7 @@ class FitModule(LightningModule):
         seed: of the run; each epoch draws its random numbers from (seed, stage, epoch) alone, so that a resumed run
             goes on as if it had never been stopped.
         scorer: scores valid after each epoch.
+        passes: the batches of train, gone through by each pass of the stage.
     """
 
     def __init__(
@@ -40,29 +42,44 @@ class FitModule(LightningModule):
         settings: TrainingSettings,
         seed: int,
         scorer: EpochScorer | None,
+        passes: Passes,
     ) -> None:
         super().__init__()
         self.model, self.current_stage, self.stage_number = model, stage, stage_number
-        self.settings, self.seed, self.scorer = settings, seed, scorer
+        self.settings, self.seed, self.scorer, self.passes = settings, seed, scorer, passes
         self.uncertainty = UncertaintyWeights(model.tasks) if settings.weighing is Weighing.UNCERTAINTY else None
-        # gradient surgery needs each loss's gradient by itself, so the Trainer must not call backward
-        self.automatic_optimization = settings.weighing is not Weighing.PCGRAD
+        # gradient surgery needs each loss's gradient by itself, and a pass an optimiser of its own: then the Trainer
+        # must not call backward
+        self.automatic_optimization = settings.weighing is not Weighing.PCGRAD and not stage.before
         self.epoch_row: dict[str, float] = {}
         self._sums: dict[str, Tensor] = {}
-        self._count = 0
+        self._counts: dict[str, int] = {}
         self._collector = Collector(model.tasks)
+        self._schedulers: list[torch.optim.lr_scheduler.ReduceLROnPlateau] = []
+        self._resumed: list[dict[str, Any]] = []
 
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Build the optimiser over the stage's parameter groups, by name."""
+    def configure_optimizers(self) -> list[torch.optim.Optimizer]:
+        """Build an optimiser for each pass of the stage, over its parameter groups by name."""
+        found = [self._optimizer_of(part) for part in self.current_stage.passes]
+        if self.settings.plateau is not None:
+            self._schedulers = [
+                torch.optim.lr_scheduler.ReduceLROnPlateau(
+                    optimizer, factor=self.settings.plateau_factor, patience=self.settings.plateau
+                )
+                for optimizer in found
+            ]
+        return found
+
+    def _optimizer_of(self, part: Stage) -> torch.optim.Optimizer:
         groups = []
-        for name, group in self.current_stage.groups.items():
+        for name, group in part.groups.items():
             entry: dict[str, Any] = {"params": list(group.parameters), "name": name}
             if group.learning_rate is not None:
                 entry["lr"] = group.learning_rate
             if group.weight_decay is not None:
                 entry["weight_decay"] = group.weight_decay
             groups.append(entry)
-        if self.uncertainty is not None:
+        if self.uncertainty is not None and part is self.current_stage:
             groups.append({"params": list(self.uncertainty.parameters()), "name": "uncertainty", "weight_decay": 0.0})
         rate, decay = self.settings.learning_rate, self.settings.weight_decay
         kinds: dict[Optimizer, type[torch.optim.Optimizer]] = {
@@ -90,56 +107,97 @@ class FitModule(LightningModule):
         weights = loss_weights(self.model.tasks, losses)
         return {name: weights[name] * loss for name, loss in losses.items()}
 
-    def _remember(self, batch: Batch, total: Tensor, losses: Mapping[str, Tensor]) -> None:
+    def _remember(self, batch: Batch, values: Mapping[str, Tensor]) -> None:
         # sums stay on the device: reading them in each step would wait for it
         count = int(batch.mask.numel()) if batch.mask.is_cuda else int(batch.mask.sum())
-        self._count += count
-        for name, value in {"loss": total, **{f"loss.{name}": loss for name, loss in losses.items()}}.items():
+        for name, value in values.items():
             term = value.detach() * count
             self._sums[name] = self._sums[name] + term if name in self._sums else term
+            self._counts[name] = self._counts.get(name, 0) + count
 
     def _means(self, prefix: str) -> dict[str, float]:
-        means = {f"{prefix}.{name}": float(value) / max(self._count, 1) for name, value in self._sums.items()}
-        self._sums, self._count = {}, 0
+        means = {f"{prefix}.{name}": float(x) / max(self._counts[name], 1) for name, x in self._sums.items()}
+        self._sums, self._counts = {}, {}
         return means
+
+    def on_train_start(self) -> None:
+        """Let a resumed run know how long the loss has stood still."""
+        for scheduler, state in zip(self._schedulers, self._resumed, strict=False):
+            scheduler.load_state_dict(state)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add how long the loss has stood still."""
+        checkpoint["plateau"] = [scheduler.state_dict() for scheduler in self._schedulers]
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep it until there are optimisers."""
+        self._resumed = checkpoint.get("plateau", [])
 
     def on_train_epoch_start(self) -> None:
         """Seed the epoch."""
         torch.manual_seed((self.seed * 1009 + self.stage_number) * 100_003 + self.current_epoch)
-        self._sums, self._count = {}, 0
+        self._sums, self._counts = {}, {}
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """Let the text encoder's learning rate rise, if it does."""
-        if self.settings.text_warmup:
-            # from the number of steps alone, so that a resumed run has it too
-            steps = self.settings.text_warmup * int(self.trainer.num_training_batches)
-            share = min(1.0, (self.global_step + 1) / steps)
-            optimizer = self.optimizers()
-            assert isinstance(optimizer, LightningOptimizer)
-            for group in optimizer.param_groups:
+        """Tell the model of the pass, and let the text encoder's learning rate rise, if it does."""
+        number, index = self.passes.place(batch_idx)
+        self.model.stage = self.current_stage.passes[number].name
+        if number < len(self.current_stage.before):
+            return
+        # from the number of batches alone, so that a resumed run has it too
+        done = self.current_epoch * self.passes.counts[-1] + index
+        steps = self.settings.text_warmup * self.passes.counts[-1]
+        if done < steps:
+            for group in self._optimizers[-1].param_groups:
                 if group["name"].partition(".")[0] == TEXT_GROUP:
-                    group["lr"] = share * self.settings.text_learning_rate
+                    group["lr"] = min(1.0, (done + 1) / steps) * self.settings.text_learning_rate
+
+    @property
+    def _optimizers(self) -> list[LightningOptimizer]:
+        found = self.optimizers()
+        listed = found if isinstance(found, list) else [found]
+        assert all(isinstance(optimizer, LightningOptimizer) for optimizer in listed)
+        return listed
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Return the loss to go down, or go down by gradient surgery."""
-        total, losses, _ = self._losses(batch)
-        self._remember(batch, total, losses)
+        """Return the loss to go down, or go down by hand."""
+        number, index = self.passes.place(batch_idx)
+        output = self.model(batch)
+        losses = self.model.losses(output, batch)
+        total = self._weighed(losses)
+        own = number == len(self.current_stage.before)
+        prefix = "loss." if own else f"loss.{self.model.stage}."
+        self._remember(batch, ({"loss": total} if own else {}) | {f"{prefix}{k}": loss for k, loss in losses.items()})
+        self.model.on_batch_end(output, batch)
+        if self.uncertainty is not None and own:
+            total = self.uncertainty(self._times_weight(losses))
         if not self.automatic_optimization:
-            self._surgery(list(self._times_weight(losses).values()))
-        elif self.uncertainty is not None:
-            combined: Tensor = self.uncertainty(self._times_weight(losses))
-            return combined
+            apart = self.settings.weighing is Weighing.PCGRAD and own
+            terms = list(self._times_weight(losses).values()) if apart else [total]
+            self._go_down(number, terms, last=index == self.passes.counts[number] - 1, index=index)
         return total
 
-    def _surgery(self, losses: list[Tensor]) -> None:
-        optimizer = self.optimizers()
-        assert isinstance(optimizer, LightningOptimizer)
-        parameters = [p for group in self.current_stage.groups.values() for p in group.parameters if p.requires_grad]
-        surgery(losses, parameters)
-        if self.settings.clip is not None:
+    def _go_down(self, number: int, losses: Sequence[Tensor], *, last: bool, index: int) -> None:
+        """Take a step of a pass, by gradient surgery if there is more than one loss, or gather gradients for it."""
+        part, every = self.current_stage.passes[number], self.settings.accumulate
+        parameters = [p for group in part.groups.values() for p in group.parameters if p.requires_grad]
+        if len(losses) > 1:
+            before = [p.grad for p in parameters]
+            surgery(losses, parameters)
+            for p, grad in zip(parameters, before, strict=True):
+                if p.grad is not None:
+                    p.grad = p.grad / every if grad is None else grad + p.grad / every
+        else:
+            self.manual_backward(losses[0] / every)
+        if not last and (index + 1) % every:
+            return
+        if self.settings.clip is not None and self.settings.clip_by is Clip.NORM:
             torch.nn.utils.clip_grad_norm_(parameters, self.settings.clip)
-        optimizer.step()
-        optimizer.zero_grad()
+        elif self.settings.clip is not None:
+            torch.nn.utils.clip_grad_value_(parameters, self.settings.clip)
+        self._optimizers[number].step()
+        # what the other passes train must not gather gradients from this one
+        self.zero_grad()
 
     def on_validation_epoch_start(self) -> None:
         """Keep the training losses; start collecting."""
@@ -153,7 +211,7 @@ class FitModule(LightningModule):
             # a model with losses of its own may have none that bears the task's name
             own = {t.name: t for t in self.model.tasks if t.name not in losses}
             losses |= {name: t.loss_of(predictions[name], t.target(batch.labels)) for name, t in own.items()}
-        self._remember(batch, total, losses)
+        self._remember(batch, {"loss": total, **{f"loss.{name}": loss for name, loss in losses.items()}})
         self._collector.add(batch, predictions)
 
     def on_validation_epoch_end(self) -> None:
@@ -171,6 +229,9 @@ class FitModule(LightningModule):
         """Return the figures of the epoch, after the model did what it does between epochs."""
         figures = self.epoch_row or self._train_means()
         self.epoch_row = {}
+        for scheduler in self._schedulers:
+            watched = TASK_LOSS if self.settings.select == TASK_LOSS else "loss"
+            scheduler.step(figures.get(f"valid.{watched}", figures["train.loss"]))
         self.model.on_epoch_end(self.current_epoch)
         return figures
 
