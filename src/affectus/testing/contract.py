@@ -38,7 +38,10 @@ from affectus.testing.batches import DIMS, join, make_batch, make_tasks, repad, 
 from affectus.vocabulary import View
 
 TOLERANCE = 1e-5
-SMALL: Mapping[str, Any] = {"hidden": 8, "dense": 8, "fusion_dense": 8, "dim": 16, "filters": (8,), "ffn": 16}
+SMALL: Mapping[str, Any] = {
+    **{"hidden": 8, "dense": 8, "fusion_dense": 8, "dim": 16, "filters": (8,), "ffn": 16},
+    **{"text_out": 8, "memory": 8},
+}
 """Options that keep the suite fast, set where a model has them."""
 REMEMBERED_EPOCHS = 3
 """After so many epochs every part of a model learns."""
