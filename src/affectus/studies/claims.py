@@ -55,7 +55,7 @@ class Comparison:
 
 
 @dataclass(frozen=True)
-class Tested:
+class Finding:
     """What a test came to.
 
     Attributes:
@@ -107,7 +107,7 @@ def put_to_test(
     split: str,
     oracle: Callable[[str, str], Sequence[float]],
     draws: int = 10_000,
-) -> list[Tested]:
+) -> list[Finding]:
     """Test every comparison that can be made: paired bootstrap over videos, Holm's correction over all of them.
 
     Args:
@@ -137,14 +137,14 @@ def put_to_test(
     tested = []
     for i, comparison in enumerate(comparisons):
         if i not in differences:
-            tested.append(Tested(comparison, None, None, None, Verdict.OPEN, reasons[i]))
+            tested.append(Finding(comparison, None, None, None, Verdict.OPEN, reasons[i]))
             continue
         d = differences[i]
         assert comparison.first is not None
         assert comparison.second is not None
         means = [oracle(name, comparison.metric) for name in (comparison.second, comparison.first)]
         gain = sum(means[0]) / len(means[0]) - sum(means[1]) / len(means[1]) if all(means) else None
-        tested.append(Tested(comparison, d, corrected[i], gain, decide(d.difference, d.interval, corrected[i])))
+        tested.append(Finding(comparison, d, corrected[i], gain, decide(d.difference, d.interval, corrected[i])))
     return tested
 
 
@@ -169,7 +169,7 @@ def p_text(p: float) -> str:
     return "< .001" if p < 0.001 else f"{p:.3f}".removeprefix("0")
 
 
-def sentences(tested: Sequence[Tested], words: Mapping[str, str]) -> list[str]:
+def sentences(tested: Sequence[Finding], words: Mapping[str, str]) -> list[str]:
     """Return one plain sentence per claim.
 
     Args:
@@ -195,7 +195,7 @@ def sentences(tested: Sequence[Tested], words: Mapping[str, str]) -> list[str]:
     return written
 
 
-def claims_grid(tested: Sequence[Tested], words: Mapping[str, str]) -> Grid:
+def claims_grid(tested: Sequence[Finding], words: Mapping[str, str]) -> Grid:
     """Return all tests as a table."""
     rows = []
     for one in tested:
