@@ -1,6 +1,6 @@
 """One file per published model; importing this package registers them all."""
 
-from affectus.models import bc_lstm, linear, majority, marn, mmmu_ba, mtmm_es, mv_lstm, ufen_mtfn
+from affectus.models import bc_lstm, edm, linear, majority, marn, mmmu_ba, mtmm_es, mv_lstm, ufen_mtfn
 from affectus.models.base import (
     MODELS,
     Estimator,
@@ -23,6 +23,7 @@ __all__ = [
     "ParameterGroup",
     "Stage",
     "bc_lstm",
+    "edm",
     "linear",
     "majority",
     "marn",
