@@ -12,6 +12,7 @@ from affectus.evaluation import evaluate_run
 from affectus.metrics import f1, precision, recall
 from affectus.predict import predict_table
 from affectus.report.collecting import collect
+from affectus.report.comparing import MOST_EXAMPLES
 from affectus.report.curves import read_history
 from affectus.report.data import Report
 from affectus.report.video import MOST_UTTERANCES
@@ -248,7 +249,7 @@ def test_differences_tell_precision_and_recall_of_each_utterance(corpus: Corpus,
     }
     assert difference.better[0] + difference.better[1] > 0
     for side, examples in enumerate(difference.examples):
-        assert len(examples) == min(difference.better[side], 50)
+        assert len(examples) == min(difference.better[side], MOST_EXAMPLES)
         for example in examples:
             truth = [*map(int, labels[example.id]), int(not any(labels[example.id]))]
             scores = []

@@ -4,11 +4,13 @@ import numpy as np
 import polars as pl
 import pytest
 
+from affectus.api import train
 from affectus.corpus import Corpus, load_corpus
 from affectus.report.collecting import collect
 from affectus.report.data import ModalitiesPart, Report
 from affectus.report.inside import look_inside
 from affectus.report.modalities import MOST_SAMPLES
+from affectus.report.rendering import render
 from affectus.training import load_run
 
 
@@ -166,3 +168,27 @@ def test_labels_that_are_missing_do_no_harm(studies: Path, corpus: Corpus) -> No
     assert np.isnan(part.tables[0].rows[0].label)
     assert part.samples[0].samples[0].label is None
     assert part.samples[1].samples == ()
+
+
+def test_labels_of_modalities_that_no_run_sees_are_shown(studies: Path, corpus: Corpus, tmp_path: Path) -> None:
+    train("linear", studies / "corpus", tasks=["intensity"], modalities=["text"], out=tmp_path / "text")
+    report = collect([load_run(tmp_path / "text")], corpus)
+    part = report.modalities
+    assert part.sources == (None,)
+    assert [row.head for row in part.tables[0].rows] == ["final"]
+    (listed,) = part.samples
+    assert listed.by == "labels"
+    for sample in listed.samples:
+        assert list(sample.said) == ["text", "audio", "vision", "final"]
+        assert {sample.said[head][0] for head in ("text", "audio", "vision")} == {None}
+        own = [value for value in sample.own.values() if value is not None]
+        assert sample.apart == pytest.approx(max(own) - min(own))
+    assert "the run sees one modality" in render(report)
+
+
+def test_a_lone_modality_without_labels_of_its_own_has_no_such_part(
+    studies: Path, corpus: Corpus, tmp_path: Path
+) -> None:
+    train("linear", studies / "corpus", tasks=["intensity"], modalities=["text"], out=tmp_path / "text")
+    bare = Corpus(corpus.table, corpus.features, corpus.card.model_copy(update={"schemes": corpus.card.schemes[:2]}))
+    assert collect([load_run(tmp_path / "text")], bare).modalities is None

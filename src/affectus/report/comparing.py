@@ -13,7 +13,7 @@ from affectus.report.figures import score_sets
 from affectus.report.judging import Judged, cut_labels
 from affectus.report.wording import label_words
 
-MOST_EXAMPLES = 50
+MOST_EXAMPLES = 20
 """Shown of each direction."""
 
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 
 from affectus.corpus import Corpus
 from affectus.objectives import Task, TaskKind
@@ -28,7 +29,7 @@ def sentiment_tasks(one: Judged) -> list[Task]:
 def modalities_part(
     judged: Sequence[Judged], insides: Sequence[Sequence[Inside]], corpus: Corpus
 ) -> ModalitiesPart | None:
-    """Tell what the modalities say; None if no run tells sentiment from several modalities.
+    """Tell what the modalities say; None if no run tells sentiment, or all see one modality and so did the annotators.
 
     Args:
         judged: the runs.
@@ -36,10 +37,11 @@ def modalities_part(
         corpus: that was judged.
     """
     sources = tuple(seeds[0].source for seeds in insides)
+    owned = len(_owned(corpus)) > 1
     tables = tuple(
         _table(name, judged, insides, corpus)
         for name in SENTIMENT
-        if any(source and one.task(name) for source, one in zip(sources, judged, strict=True))
+        if any((source or owned) and one.task(name) for source, one in zip(sources, judged, strict=True))
     )
     if not tables:
         return None
@@ -96,21 +98,26 @@ def _truth(name: str, judged: Sequence[Judged]) -> tuple[Task, npt.NDArray[np.in
     return task, first.mean.rows, first.mean.targets[name][:, 0].astype(np.float64)
 
 
-def _own_labels(task: Task, corpus: Corpus, rows: npt.NDArray[np.int64], heads: Sequence[str]) -> dict[str, FloatArray]:
+def _owned(corpus: Corpus) -> dict[str, str]:
+    """Per modality that annotators perceived alone, the column with their sentiment."""
+    prefix = "sentiment_"
+    schemes = {name.removeprefix(prefix): scheme for name, scheme in corpus.schemes.items() if name.startswith(prefix)}
+    return {modality: scheme.columns[0] for modality, scheme in schemes.items()}
+
+
+def _own_labels(task: Task, corpus: Corpus, rows: npt.NDArray[np.int64]) -> dict[str, FloatArray]:
     """Per modality whose own sentiment the corpus has, (n,) labels."""
-    found = {}
-    for head in heads:
-        scheme = corpus.schemes.get(f"sentiment_{head}")
-        if scheme is not None:
-            column = corpus.table[scheme.columns[0]].to_numpy().astype(np.float64)[rows]
-            found[head] = _labels(task, column)
-    return found
+    table = corpus.table[rows]
+    return {
+        name: _labels(task, table[column].cast(pl.Float64).fill_null(np.nan).to_numpy())
+        for name, column in _owned(corpus).items()
+    }
 
 
 def _table(name: str, judged: Sequence[Judged], insides: Sequence[Sequence[Inside]], corpus: Corpus) -> HeadTable:
     task, rows, truth = _truth(name, judged)
     heads = dict(_heads_of(name, judged, insides))
-    own = _own_labels(task, corpus, rows, list(heads))
+    own = _own_labels(task, corpus, rows)
     return HeadTable(name, tuple(_head_row(task, head, truth, own.get(head), said) for head, said in heads.items()))
 
 
@@ -154,8 +161,11 @@ def _lists(
         head: [None if seeds is None else np.mean(seeds, axis=0) for seeds in said]
         for head, said in _heads_of(name, judged, insides)
     }
-    own = _own_labels(task, corpus, rows, list(heads))
+    own = _own_labels(task, corpus, rows)
     alone = {head: said for head, said in heads.items() if head not in (FUSED, FINAL)}
+    # a modality that no run sees may still have labels
+    alone |= {name: [None] * len(judged) for name in own if name not in alone}
+    heads = alone | heads
     each = [[said[place] for said in alone.values() if said[place] is not None] for place in range(len(judged))]
     ranges = [_apart([of for of in said if of is not None]) for said in each if len(said) > 1]
     if ranges:

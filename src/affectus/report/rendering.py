@@ -168,8 +168,8 @@ def _together(runs: Sequence[RunPart]) -> str:
     """Say which run learned how many tasks, where that differs."""
     if len({len(run.tasks) for run in runs}) < 2:
         return ""
-    told = [f"{run.label} learned {_tasks(len(run.tasks))}" for run in runs]
-    return f"Single-task against multi-task: {', '.join(told)}."
+    what = "Single-task against multi-task" if any(len(run.tasks) == 1 for run in runs) else "Tasks learned together"
+    return f"{what}: {', '.join(f'{run.label} learned {_tasks(len(run.tasks))}' for run in runs)}."
 
 
 def _tasks(count: int) -> str:
@@ -200,6 +200,7 @@ def _modalities(report: Report) -> dict[str, Any]:
     return {
         "heads": {row.head for table in part.tables for row in table.rows},
         "head_charts": {table.task: [negative_bars(table, labels), bias_bars(table, labels)] for table in part.tables},
+        "told_by": [run for table in part.tables for _, run in tellers(table.task)],
         "told": {table.task: tellers(table.task) for table in part.tables},
         "samplers": tellers(part.task),
         "first_samples": FIRST_SAMPLES,
