@@ -70,10 +70,20 @@ def mean_over_steps(ragged: Ragged, rows: IntArray) -> tuple[npt.NDArray[np.floa
     Returns:
         (n, dim) float32 means, NaN where a column has no finite value; (n,) bool, False where the modality is missing.
     """
-    parts = [_mean_over_steps(ragged.take(some)) for some in ragged.row_chunks(rows)]
-    if not parts:
-        return np.zeros((0, ragged.dim), np.float32), np.zeros(0, bool)
-    return np.concatenate([means for means, _ in parts]), np.concatenate([present for _, present in parts])
+    means, present = np.zeros((len(rows), ragged.dim), np.float32), np.zeros(len(rows), bool)
+    for begin, part, there in _means_in_parts(ragged, rows):
+        means[begin : begin + len(part)], present[begin : begin + len(part)] = part, there
+    return means, present
+
+
+def _means_in_parts(
+    ragged: Ragged, rows: IntArray
+) -> Iterator[tuple[int, npt.NDArray[np.float32], npt.NDArray[np.bool_]]]:
+    """Yield which of the rows a part begins with, and its means and presence, as :func:`mean_over_steps` gives them."""
+    begin = 0
+    for some in ragged.row_chunks(rows):
+        yield begin, *_mean_over_steps(ragged.take(some))
+        begin += len(some)
 
 
 def _mean_over_steps(taken: Ragged) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
@@ -95,14 +105,25 @@ def _mean_over_steps(taken: Ragged) -> tuple[npt.NDArray[np.float32], npt.NDArra
         return (total / np.where(count > 0, count, np.nan)).astype(np.float32), present
 
 
+def _scaled_means(
+    ragged: Ragged, rows: IntArray, scaler: Scaler, name: str
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
+    """Return the scaled means (n + 1, dim) and which are there (n + 1,); the last row is what padding gathers."""
+    pooled, present = np.zeros((len(rows) + 1, ragged.dim), np.float32), np.zeros(len(rows) + 1, bool)
+    for begin, means, there in _means_in_parts(ragged, rows):
+        pooled[begin : begin + len(means)] = np.where(there[:, None], scaler.apply(name, means), 0.0)
+        present[begin : begin + len(means)] = there
+    return pooled, present
+
+
 def fit_scaler(corpus: Corpus, view: View, modalities: Sequence[str], scale: Scale) -> Scaler:
     """Fit the scaling on the corpus's training utterances (steps, in the sequence views), a part of them at a time."""
     rows = corpus.rows("train")
 
     def chunks(ragged: Ragged) -> Iterator[npt.NDArray[np.floating]]:
         if view is View.CONTEXTUAL:
-            means, present = mean_over_steps(ragged, rows)
-            yield means[present]
+            for _, means, present in _means_in_parts(ragged, rows):
+                yield means[present]
             return
         for some in ragged.row_chunks(rows):
             values = np.asarray(ragged.values[ragged.step_index(some)])
@@ -181,12 +202,7 @@ class Loader:
             self._position = np.full(len(corpus), -1)
             self._position[rows] = np.arange(len(rows))
             for name in self._vectors:
-                means, present = mean_over_steps(corpus.features[name], rows)
-                scaled = scaler.apply(name, means)
-                scaled[~present] = 0.0
-                # one zero row at the end is what padding (position -1) gathers
-                self._pooled[name] = np.concatenate([scaled, np.zeros((1, scaled.shape[1]), np.float32)])
-                self._present[name] = np.concatenate([present, [False]])
+                self._pooled[name], self._present[name] = _scaled_means(corpus.features[name], rows, scaler, name)
         else:
             if view is View.ALIGNED:
                 _require_alignment(corpus, self.modalities)
