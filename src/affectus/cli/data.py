@@ -190,7 +190,10 @@ def import_source(
 
 @corpus_app.command("show")
 def show(folder: Folder, as_json: AsJson = False) -> None:
-    """Print what a corpus holds: splits, modalities, labels, and what the reader noted."""
+    """Print what a corpus holds: splits, modalities, labels, and what the reader noted.
+
+    Example: affectus corpus show CORPUS
+    """
     from affectus.corpus import load_corpus
 
     show_corpus(load_corpus(folder), as_json)
@@ -241,7 +244,10 @@ def _print_report(report: "Report") -> None:
 
 @corpus_app.command("check")
 def check(folder: Folder, as_json: AsJson = False) -> None:
-    """Look for what is odd or broken: exit code 0 with warnings, 2 if a file is damaged."""
+    """Look for what is odd or broken: exit code 0 with warnings, 2 if a file is damaged.
+
+    Example: affectus corpus check CORPUS
+    """
     from affectus.corpus.check import check_corpus
     from affectus.errors import AffectusError
 
@@ -267,7 +273,14 @@ def align(
     modalities: Annotated[str | None, typer.Option(help="Which to keep, as text,audio,...; default all.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Pool every sequence over each word's interval, so that all modalities share one step per word."""
+    """Pool every sequence over each word's interval, so that all modalities share one step per word.
+
+    Examples:
+
+      affectus corpus align CORPUS --out ALIGNED
+
+      affectus corpus align CORPUS --to audio --modalities text,audio --out ALIGNED
+    """
     from affectus.corpus import load_corpus, save_corpus
     from affectus.corpus.align import align_corpus
     from affectus.vocabulary import canonical_modality

@@ -280,7 +280,14 @@ def models(
     name: Annotated[str | None, typer.Argument(help="A model to explain; default: list all.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """List the models, or explain one: its paper, its options and its published settings."""
+    """List the models, or explain one: its paper, its options and its published settings.
+
+    Examples:
+
+      affectus models
+
+      affectus models mtmm_es
+    """
     from affectus.models import MODELS
 
     console = output()
@@ -327,7 +334,10 @@ def models(
 
 
 def protocols() -> None:
-    """Explain the protocols by which `affectus evaluate` judges."""
+    """Explain the protocols by which `affectus evaluate` judges.
+
+    Example: affectus protocols
+    """
     from affectus.evaluation import PROTOCOLS
 
     table = Table()
@@ -343,7 +353,14 @@ def metrics(
     name: Annotated[str | None, typer.Argument(help="A metric to explain; default: list all.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Explain the metrics: the rule of each, its range, its direction and where it comes from."""
+    """Explain the metrics: the rule of each, its range, its direction and where it comes from.
+
+    Examples:
+
+      affectus metrics
+
+      affectus metrics acc7
+    """
     from affectus.metrics import METRICS
 
     chosen = [METRICS[name]] if name else [METRICS[known] for known in METRICS]
