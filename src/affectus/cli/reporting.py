@@ -16,13 +16,18 @@ def report(
         str | None, typer.Option(help="Whose utterances and attention to show; default: the longest of up to twelve.")
     ] = None,
 ) -> None:
-    """Write one self-contained HTML page: figures, curves, matrices, calibration, thresholds, attention, examples.
+    """Write one self-contained HTML page.
+
+    Figures, classes, curves, matrices, calibration, thresholds, attention over a video, each modality by itself, a map
+    of the fused representation, and the utterances that two runs tell differently.
 
     Examples:
 
       affectus report RUN --corpus CORPUS --out report.html
 
       affectus report SINGLE MULTI --corpus CORPUS --split valid --out single-against-multi.html
+
+      affectus report PLAIN BALANCED --corpus CORPUS --protocol cai2025 --out report.html
     """
     from affectus.report import write_report
     from affectus.vocabulary import canonical_split
