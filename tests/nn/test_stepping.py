@@ -4,7 +4,7 @@ import math
 
 import torch
 
-from affectus.nn.stepping import StackedInputs, in_step
+from affectus.nn.stepping import StackedInputs, equal_parts, in_step
 from affectus.testing import make_batch, repad
 from affectus.vocabulary import View
 
@@ -68,3 +68,13 @@ def test_stacked_inputs() -> None:
     torch.testing.assert_close(x[2, 1, 3], layer.layers["audio"](batch.features["audio"][3, 2]))
     assert real[2, 1, 3, 0] == batch.masks["audio"][3, 2]
     assert [bias.shape for bias in layer.biases()] == [(7,)] * 3
+
+
+def test_equal_parts() -> None:
+    x = torch.arange(7.0).view(1, 7, 1).repeat(3, 1, 1)
+    mask = torch.ones(3, 7, dtype=torch.bool)
+    mask[1, 3] = mask[1, 5:] = False  # 0, 1, 2 and 4 are left
+    mask[2] = False
+    parts = equal_parts(x.masked_fill(~mask.unsqueeze(-1), math.nan), mask, 3)[..., 0]
+    assert parts.tolist() == [[1.0, 3.0, 5.0], [0.5, 1.5, 3.0], [0.0, 0.0, 0.0]]
+    assert equal_parts(x[:1, :2], mask[:1, :2], 4).flatten().tolist() == [0.0, 0.0, 1.0, 1.0]

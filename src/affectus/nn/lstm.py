@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.rnn import PackedSequence
 
-from affectus.nn.packing import Packing
+from affectus.nn.packing import Packing, steps_before
 
 CHUNK = 16
 """Steps whose gates go backward together: few enough to stay in the processor's cache."""
@@ -158,7 +158,7 @@ class _Steps(torch.autograd.Function):
         sizes: list[int] = ctx.sizes
         hidden = recurrent.shape[1]
         slopes = torch.empty_like(gates)  # at first of each gate by c' or h', then the gradient of W x + b + U h
-        previous = _before(states, sizes)
+        previous = steps_before(states, sizes)
         state_grad = x.new_zeros(sizes[0] if sizes else 0, hidden)
         cell_grad = torch.zeros_like(state_grad)
         starts = [0]
@@ -171,7 +171,7 @@ class _Steps(torch.autograd.Function):
             tanh, slope = squashed[part], slopes[part]
             to_i, to_f, to_g, to_o = torch.split(slope, hidden, dim=1)
             torch.mul(g * i, 1 - i, out=to_i)
-            torch.mul(_before(cells, sizes, begin, end) * f, 1 - f, out=to_f)
+            torch.mul(steps_before(cells, sizes, begin, end) * f, 1 - f, out=to_f)
             torch.mul(i, 1 - g * g, out=to_g)
             torch.mul(tanh * o, 1 - o, out=to_o)
             to_cell = o * (1 - tanh * tanh)
@@ -197,14 +197,3 @@ class _Steps(torch.autograd.Function):
                 c.mul_(forget)
         grad_x = slopes @ inner if ctx.needs_input_grad[0] else None
         return grad_x, slopes.T @ x, slopes.sum(dim=0), slopes.T @ previous, None
-
-
-def _before(rows: Tensor, sizes: list[int], begin: int = 0, end: int | None = None) -> Tensor:
-    """Return, for the rows of some steps, each sample's row one step before; zero at the first step."""
-    end = len(sizes) if end is None else end
-    blocks = torch.split(rows, sizes)
-    parts = [
-        rows.new_zeros(size, rows.shape[1]) if step == 0 else blocks[step - 1][:size]
-        for step, size in zip(range(begin, end), sizes[begin:end], strict=True)
-    ]
-    return torch.cat(parts) if parts else rows

@@ -110,3 +110,14 @@ class Packing:
 def with_zero(rows: Tensor) -> Tensor:
     """Append a row of zeros, which row number N then means."""
     return torch.cat([rows, rows.new_zeros(1, rows.shape[-1])])
+
+
+def steps_before(rows: Tensor, sizes: list[int], begin: int = 0, end: int | None = None) -> Tensor:
+    """Return, for the rows of some steps, each sample's row one step before; zero at the first step."""
+    end = len(sizes) if end is None else end
+    blocks = torch.split(rows, sizes)
+    parts = [
+        rows.new_zeros(size, rows.shape[1]) if step == 0 else blocks[step - 1][:size]
+        for step, size in zip(range(begin, end), sizes[begin:end], strict=True)
+    ]
+    return torch.cat(parts) if parts else rows

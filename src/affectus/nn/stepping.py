@@ -37,18 +37,31 @@ def in_step(
     i = torch.arange(max(int(steps.max()), 1), device=steps.device)  # (T,)
     real = i < steps.unsqueeze(1)  # (B, T)
     count = steps.clamp(min=1).unsqueeze(1)
-    found = {}
-    for name, x in features.items():
-        n = lengths[name].unsqueeze(1)
-        start = (i * n) // count
-        end = -(-((i + 1) * n) // count)
-        # which real step of its own a place holds: padding may stand between them
-        place = (masks[name].cumsum(dim=1) - 1).unsqueeze(1)  # (B, 1, T_m)
-        inside = (place >= start.unsqueeze(-1)) & (place < end.unsqueeze(-1)) & masks[name].unsqueeze(1)
-        inside = inside & real.unsqueeze(-1)
-        weights = inside.to(x) / inside.sum(dim=-1, keepdim=True).clamp(min=1)
-        found[name] = weights @ zero_masked(x, masks[name])
+    found = {name: zero_masked(_parts(x, masks[name], i, count), real) for name, x in features.items()}
     return found, {name: real & (lengths[name] > 0).unsqueeze(1) for name in features}
+
+
+def equal_parts(x: Tensor, mask: Tensor, count: int) -> Tensor:
+    """Return the means (B, count, dim) of so many equal parts of the real steps; the rule is that of :func:`in_step`.
+
+    Args:
+        x: (B, T, dim).
+        mask: (B, T) bool; without a real step every mean is zero.
+        count: of the parts.
+    """
+    return _parts(x, mask, torch.arange(count, device=x.device), torch.tensor([[count]], device=x.device))
+
+
+def _parts(x: Tensor, mask: Tensor, i: Tensor, count: Tensor) -> Tensor:
+    """Means (B, parts, dim) of the parts i of (B, 1) or (1, 1) ``count`` ones."""
+    n = mask.sum(dim=1, keepdim=True)
+    start = (i * n) // count
+    end = -(-((i + 1) * n) // count)
+    # which real step of its own a place holds: padding may stand between them
+    place = (mask.cumsum(dim=1) - 1).unsqueeze(1)  # (B, 1, T)
+    inside = (place >= start.unsqueeze(-1)) & (place < end.unsqueeze(-1)) & mask.unsqueeze(1)
+    weights = inside.to(x) / inside.sum(dim=-1, keepdim=True).clamp(min=1)
+    return weights @ zero_masked(x, mask)
 
 
 class StackedInputs(nn.Module):

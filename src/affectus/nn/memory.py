@@ -1,0 +1,194 @@
+"""The multi-view gated memory of MFN (Zadeh et al. 2018), which Graph-MFN has too."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from affectus.nn.packing import Packing, steps_before
+
+
+class GatedMemory(nn.Module):
+    """A memory that a retain gate keeps and an update gate writes to, step by step.
+
+    What depends on the present step alone is done for all steps at once. What depends on the memory before is done step
+    by step, its gradient written out.
+
+    Args:
+        dim: width of what is seen at each step.
+        size: of the memory.
+        candidate: width inside the network that says what could be written.
+        retain: width inside the network of the retain gate.
+        update: width inside the network of the update gate.
+        candidate_dropout: share dropped inside the first network.
+        retain_dropout: inside the second.
+        update_dropout: inside the third.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        size: int,
+        *,
+        candidate: int,
+        retain: int,
+        update: int,
+        candidate_dropout: float,
+        retain_dropout: float,
+        update_dropout: float,
+    ) -> None:
+        super().__init__()
+        self.candidate = nn.Sequential(
+            nn.Linear(dim, candidate), nn.ReLU(), nn.Dropout(candidate_dropout), nn.Linear(candidate, size), nn.Tanh()
+        )
+        self.retain_in, self.retain_out = nn.Linear(dim + size, retain), nn.Linear(retain, size)
+        self.update_in, self.update_out = nn.Linear(dim + size, update), nn.Linear(update, size)
+        self.dropouts = (retain_dropout, update_dropout)
+
+    def forward(self, rows: Tensor, packing: Packing) -> Tensor:
+        """Map packed rows (N, dim) to the memory after each of them (N, size)."""
+        dim = rows.shape[1]
+        inner = torch.cat([self.retain_in.weight, self.update_in.weight])
+        seen = F.linear(rows, inner[:, :dim], torch.cat([self.retain_in.bias, self.update_in.bias]))
+        keep = None
+        if self.training and any(self.dropouts):
+            layers = (self.retain_in, self.update_in)
+            keep = torch.cat(
+                [
+                    F.dropout(rows.new_ones(len(rows), layer.out_features), share)
+                    for layer, share in zip(layers, self.dropouts, strict=True)
+                ],
+                dim=1,
+            )
+        found: Tensor = _Steps.apply(  # type: ignore[no-untyped-call]
+            seen,
+            self.candidate(rows),
+            inner[:, dim:],
+            self.retain_out.weight,
+            self.retain_out.bias,
+            self.update_out.weight,
+            self.update_out.bias,
+            keep,
+            packing.sizes,
+        )
+        return found
+
+
+class _Steps(torch.autograd.Function):
+    """All steps of the memory over packed rows, with a gradient that is written out.
+
+    Per step, where s is what the gates' networks made of the present step:
+
+        r, u = the two parts of d relu(s + V m)
+        m' = sigmoid(A r + a) m + sigmoid(B u + b) c
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        seen: Tensor,
+        candidate: Tensor,
+        inner: Tensor,
+        retain: Tensor,
+        retain_bias: Tensor,
+        update: Tensor,
+        update_bias: Tensor,
+        keep: Tensor | None,
+        sizes: list[int],
+    ) -> Tensor:
+        """Run.
+
+        Args:
+            ctx: keeps what the gradient needs.
+            seen: (N, R + U), s.
+            candidate: (N, size), c.
+            inner: (R + U, size), V.
+            retain: (size, R), A.
+            retain_bias: (size,), a.
+            update: (size, U), B.
+            update_bias: (size,), b.
+            keep: (N, R + U), d: what dropout multiplies with; None for 1.
+            sizes: rows of each step.
+
+        Returns:
+            (N, size) the memory.
+        """
+        size, first = retain.shape
+        memory = torch.empty_like(candidate)
+        hidden = seen.clone()  # turned into r and u step by step
+        gates = seen.new_empty(len(seen), 2 * size)
+        to_hidden, to_retain, to_update = (matrix.T.contiguous() for matrix in (inner, retain, update))
+        bias = torch.cat([retain_bias, update_bias])
+        keeps = [None] * len(sizes) if keep is None else torch.split(keep, sizes)
+        before: Tensor | None = None
+        for h, g, c, k, m in zip(
+            torch.split(hidden, sizes),
+            torch.split(gates, sizes),
+            torch.split(candidate, sizes),
+            keeps,
+            torch.split(memory, sizes),
+            strict=True,
+        ):
+            if before is not None:
+                h.addmm_(before[: len(h)], to_hidden)
+            h.relu_()
+            if k is not None:
+                h.mul_(k)
+            torch.mm(h[:, :first], to_retain, out=g[:, :size])
+            torch.mm(h[:, first:], to_update, out=g[:, size:])
+            g.add_(bias).sigmoid_()
+            torch.mul(g[:, size:], c, out=m)
+            if before is not None:
+                m.addcmul_(g[:, :size], before[: len(h)])
+            before = m
+        ctx.save_for_backward(candidate, inner, retain, update, keep, hidden, gates, memory)
+        ctx.sizes = sizes
+        return memory
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        """Go back through the steps."""
+        candidate, inner, retain, update, keep, hidden, gates, memory = ctx.saved_tensors
+        sizes: list[int] = ctx.sizes
+        size, first = retain.shape
+        previous = steps_before(memory, sizes)
+        # at first of each gate by the memory, then the gradient of what enters the sigmoids
+        slopes = gates * (1 - gates)
+        slopes[:, :size].mul_(previous)
+        slopes[:, size:].mul_(candidate)
+        passes = (hidden > 0).to(hidden) if keep is None else (hidden > 0) * keep
+        grad_hidden = torch.empty_like(hidden)
+        grad_memory = torch.empty_like(memory)
+        carried = memory.new_zeros(sizes[0] if sizes else 0, size)
+        for whole, of_hidden, of_memory, given, pass_, gate in reversed(
+            list(
+                zip(
+                    torch.split(slopes, sizes),
+                    torch.split(grad_hidden, sizes),
+                    torch.split(grad_memory, sizes),
+                    torch.split(grad, sizes),
+                    torch.split(passes, sizes),
+                    torch.split(gates, sizes),
+                    strict=True,
+                )
+            )
+        ):
+            count = len(whole)
+            torch.add(carried[:count], given, out=of_memory)
+            whole.view(count, 2, size).mul_(of_memory.unsqueeze(1))
+            torch.mm(whole[:, :size], retain, out=of_hidden[:, :first])
+            torch.mm(whole[:, size:], update, out=of_hidden[:, first:])
+            of_hidden.mul_(pass_)
+            torch.addmm(of_memory * gate[:, :size], of_hidden, inner, out=carried[:count])
+        return (
+            grad_hidden,
+            grad_memory.mul_(gates[:, size:]),
+            grad_hidden.T @ previous,
+            slopes[:, :size].T @ hidden[:, :first],
+            slopes[:, :size].sum(dim=0),
+            slopes[:, size:].T @ hidden[:, first:],
+            slopes[:, size:].sum(dim=0),
+            None,
+            None,
+        )
