@@ -50,13 +50,46 @@ def test_weights_sum_to_one_over_real_keys() -> None:
     )
 
 
+FRONT = torch.arange(S) < torch.tensor([[7], [2], [0]])
+REACH = torch.tensor([2, 0, 5])
+
+
+def test_reach_hides_what_comes_later() -> None:
+    q, k, v = _inputs(requires_grad=True)
+    got = attend(q, k, v, FRONT, reach=REACH)
+    for i in range(2):
+        for t in range(T):
+            seen = min(t + int(REACH[i]) + 1, int(FRONT[i].sum()))
+            weights = (q[i, :, t : t + 1] @ k[i, :, :seen].transpose(1, 2) / D**0.5).softmax(dim=-1)
+            torch.testing.assert_close(got[i, :, t : t + 1], weights @ v[i, :, :seen])
+    assert (got[2] == 0).all()
+    pieces = _Pieces.apply(q, k, v, FRONT, REACH, 0.0)
+    torch.testing.assert_close(pieces, got)
+    weights = torch.randn_like(got)
+    found, expected = (torch.autograd.grad((y * weights).sum(), (q, k, v)) for y in (pieces, got))
+    for a, b in zip(found, expected, strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_values_may_be_others_than_the_keys() -> None:
+    torch.manual_seed(0)
+    layer = MultiHeadAttention(8, 2)
+    x, y, z = torch.randn(2, T, 8), torch.randn(2, S, 8), torch.randn(2, S, 8)
+    assert torch.equal(layer(x, y, KEYS[:2], values=y), layer(x, y, KEYS[:2]))
+    scores = layer.weights(x, y, KEYS[:2])
+    found = scores @ layer._split(layer.value(z))
+    torch.testing.assert_close(
+        layer(x, y, KEYS[:2], values=z), layer.out(found.transpose(1, 2).flatten(2)), atol=1e-6, rtol=1e-5
+    )
+
+
 class TestPieces:
     """Sample by sample, with dropout."""
 
     def test_without_dropout_it_equals_the_fused_kernel_with_its_gradients(self) -> None:
         inputs = _inputs(requires_grad=True)
         weights = torch.randn(B, H, T, D, dtype=torch.double)
-        ours, theirs = _Pieces.apply(*inputs, KEYS, 0.0), attend(*inputs, KEYS)
+        ours, theirs = _Pieces.apply(*inputs, KEYS, None, 0.0), attend(*inputs, KEYS)
         torch.testing.assert_close(ours, theirs)
         found = torch.autograd.grad((ours * weights).sum(), inputs)
         expected = torch.autograd.grad((theirs * weights).sum(), inputs)
@@ -66,7 +99,7 @@ class TestPieces:
     def test_gradient_with_dropout(self) -> None:
         def seeded(q, k, v):
             torch.manual_seed(7)
-            return _Pieces.apply(q, k, v, KEYS, 0.3)
+            return _Pieces.apply(q, k, v, KEYS, None, 0.3)
 
         assert torch.autograd.gradcheck(seeded, _inputs(requires_grad=True))
 
@@ -76,7 +109,7 @@ class TestPieces:
         q, k = torch.randn(1, 2, 40, 16), torch.randn(1, 2, 16, 16)
         eye = torch.eye(16).expand(1, 2, 16, 16)
         keys = torch.ones(1, 16, dtype=torch.bool)
-        y = _Pieces.apply(q, k, eye, keys, 0.25)
+        y = _Pieces.apply(q, k, eye, keys, None, 0.25)
         weights = attention_weights(q, k, keys)
         dropped = y == 0
         torch.testing.assert_close(y[~dropped], (weights / 0.75)[~dropped])

@@ -1,6 +1,24 @@
 """One file per published model; importing this package registers them all."""
 
-from affectus.models import bc_lstm, edm, linear, majority, marn, mmmu_ba, mtmm_es, mv_lstm, ufen_mtfn
+from affectus.models import (
+    bc_lstm,
+    edm,
+    ef_lstm,
+    graph_mfn,
+    lf_dnn,
+    linear,
+    lmf,
+    majority,
+    marn,
+    mfn,
+    mmmu_ba,
+    mtmm_es,
+    mult,
+    mv_lstm,
+    random_forest,
+    tfn,
+    ufen_mtfn,
+)
 from affectus.models.base import (
     MODELS,
     Estimator,
@@ -24,12 +42,20 @@ __all__ = [
     "Stage",
     "bc_lstm",
     "edm",
+    "ef_lstm",
+    "graph_mfn",
+    "lf_dnn",
     "linear",
+    "lmf",
     "majority",
     "marn",
+    "mfn",
     "mmmu_ba",
     "mtmm_es",
+    "mult",
     "mv_lstm",
+    "random_forest",
     "register_model",
+    "tfn",
     "ufen_mtfn",
 ]

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from affectus.nn.masking import zero_masked
+from affectus.nn.masking import real_steps, zero_masked
 
 
 def halved(mask: Tensor) -> Tensor:
@@ -39,6 +39,36 @@ class MaskedConv1d(nn.Module):
         """
         y = self.layer(zero_masked(x, mask).transpose(1, 2)).transpose(1, 2)
         return y, (halved(mask) if self.stride == 2 else mask)
+
+
+class NarrowingConv1d(nn.Module):
+    """Convolution over time without padding and without a bias: a sequence loses ``kernel - 1`` steps.
+
+    One that is shorter than the kernel is filled with zeros, and keeps one step.
+
+    Args:
+        dim: width of the input.
+        filters: width of the output.
+        kernel: steps that it sees.
+    """
+
+    def __init__(self, dim: int, filters: int, kernel: int) -> None:
+        super().__init__()
+        self.layer = nn.Conv1d(dim, filters, kernel, bias=False)
+
+    def forward(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Convolve (B, T, dim), zero from ``lengths`` (B,) on.
+
+        Returns:
+            (B, T', filters), zero from the new lengths on, and these (B,); 0 stays 0.
+        """
+        kernel = self.layer.kernel_size[0]
+        if kernel == 1:  # a linear layer, and faster as one
+            return F.linear(x, self.layer.weight.squeeze(2)), lengths
+        filled = F.pad(x, (0, 0, 0, max(kernel - x.shape[1], 0)))
+        y = self.layer(filled.transpose(1, 2)).transpose(1, 2)
+        left = (lengths - (kernel - 1)).clamp(min=1) * (lengths > 0)
+        return zero_masked(y, real_steps(left, y.shape[1])), left
 
 
 def stretched(x: Tensor, mask: Tensor, steps: int, factor: int) -> Tensor:

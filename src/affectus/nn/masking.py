@@ -35,3 +35,34 @@ def drop_modalities(masks: Mapping[str, Tensor], share: float) -> dict[str, Tens
     # the one that drew the highest stays in any case
     kept = (drawn >= share) | (drawn == drawn.amax(dim=1, keepdim=True))
     return {name: mask & kept[:, i : i + 1] for i, (name, mask) in enumerate(masks.items())}
+
+
+def to_front(x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Bring the real steps to the front, in their order: what is left out leaves no trace.
+
+    Args:
+        x: (B, T, d).
+        mask: (B, T) bool.
+
+    Returns:
+        (B, T', d), zero after the real steps, and (B,) int64 how many there are; T' is the most of them, 1 at least.
+
+    >>> to_front(torch.tensor([[[5.0], [6.0], [7.0]]]), torch.tensor([[False, True, True]]))
+    (tensor([[[6.],
+             [7.]]]), tensor([2]))
+    """
+    lengths = mask.sum(dim=1)
+    longest = max(int(lengths.max()), 1)
+    order = (~mask).to(torch.uint8).argsort(dim=1, stable=True)[:, :longest]  # (B, T')
+    front = x.gather(1, order.unsqueeze(-1).expand(*order.shape, x.shape[-1]))
+    return zero_masked(front, real_steps(lengths, longest)), lengths
+
+
+def real_steps(lengths: Tensor, steps: int) -> Tensor:
+    """Return the mask (B, T) of sequences whose real steps come first, from their number (B,).
+
+    >>> real_steps(torch.tensor([1, 2]), 2)
+    tensor([[ True, False],
+            [ True,  True]])
+    """
+    return torch.arange(steps, device=lengths.device) < lengths.unsqueeze(1)

@@ -16,7 +16,9 @@ _LEVELS = 1 << 16
 """Dropout decides by 16 random bits."""
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, keys: Tensor, *, dropout: float = 0.0) -> Tensor:
+def attend(
+    q: Tensor, k: Tensor, v: Tensor, keys: Tensor, *, reach: Tensor | None = None, dropout: float = 0.0
+) -> Tensor:
     """Scaled dot-product attention over the keys that are real.
 
     Args:
@@ -24,16 +26,22 @@ def attend(q: Tensor, k: Tensor, v: Tensor, keys: Tensor, *, dropout: float = 0.
         k: (B, H, S, d).
         v: (B, H, S, d).
         keys: (B, S) bool.
+        reach: (B,) int64 from 0, if the future is hidden: step t sees the steps up to t + reach. The real keys come
+            first then.
         dropout: share of the weights dropped.
 
     Returns:
         (B, H, T, d); zero for a sample without a key.
     """
     if dropout and not q.is_cuda and q.shape[1] * q.shape[2] * k.shape[2] >= LONG:
-        found: Tensor = _Pieces.apply(q, k, v, keys, dropout)  # type: ignore[no-untyped-call]
+        found: Tensor = _Pieces.apply(q, k, v, keys, reach, dropout)  # type: ignore[no-untyped-call]
         return found
     admitted, some = _some_key(keys)
-    y = F.scaled_dot_product_attention(q, k, v, attn_mask=admitted[:, None, None], dropout_p=dropout)
+    admitted = admitted[:, None, None]  # (B, 1, 1, S)
+    if reach is not None:
+        later = torch.arange(k.shape[2], device=q.device) - torch.arange(q.shape[2], device=q.device).unsqueeze(1)
+        admitted = admitted & (later <= reach[:, None, None]).unsqueeze(1)  # (B, 1, T, S)
+    y = F.scaled_dot_product_attention(q, k, v, attn_mask=admitted, dropout_p=dropout)
     result: Tensor = y * some[:, None, None, None]
     return result
 
@@ -69,19 +77,24 @@ class MultiHeadAttention(nn.Module):
         self.key = nn.Linear(dim, dim, bias=False)
         self.out = nn.Linear(dim, dim)
 
-    def forward(self, x: Tensor, y: Tensor, keys: Tensor) -> Tensor:
+    def forward(
+        self, x: Tensor, y: Tensor, keys: Tensor, *, values: Tensor | None = None, reach: Tensor | None = None
+    ) -> Tensor:
         """Let ``x`` attend to ``y``.
 
         Args:
             x: (B, T, dim).
             y: (B, S, dim), finite also where masked.
             keys: (B, S) bool, the steps of ``y`` that are real.
+            values: (B, S, dim) what is found there, if not ``y``.
+            reach: (B,) as for :func:`attend`.
 
         Returns:
             (B, T, dim); for a sample without a key what the last layer makes of zeros.
         """
-        q, k, v = self._split(self.query(x)), self._split(self.key(y)), self._split(self.value(y))
-        found = attend(q, k, v, keys, dropout=self.dropout if self.training else 0.0)
+        q, k = self._split(self.query(x)), self._split(self.key(y))
+        v = self._split(self.value(y if values is None else values))
+        found = attend(q, k, v, keys, reach=reach, dropout=self.dropout if self.training else 0.0)
         joined: Tensor = self.out(found.transpose(1, 2).flatten(2))
         return joined
 
@@ -100,20 +113,23 @@ class _Pieces(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, keys: Tensor, dropout: float) -> Tensor:
+    def forward(
+        ctx: Any, q: Tensor, k: Tensor, v: Tensor, keys: Tensor, reach: Tensor | None, dropout: float
+    ) -> Tensor:
         """See :func:`attend`."""
         batch, heads, queries, width = q.shape
         least = round(dropout * _LEVELS)
         keep = 1 - least / _LEVELS
         out = q.new_zeros(batch, queries, heads, width).transpose(1, 2)
         ends = _ends(keys)
+        reaches = [None] * batch if reach is None else reach.tolist()
         kept = []
         for i, end in enumerate(ends):
-            weights = _softmax(q[i], k[i, :, :end], keys[i, :end])
+            weights = _softmax(q[i], k[i, :, :end], keys[i, :end], reaches[i])
             kept.append(_draw(weights.shape, least))
             torch.mul(torch.bmm(weights.mul_(kept[-1]), v[i, :, :end]), 1 / keep, out=out[i])
         ctx.save_for_backward(q, k, v, keys, out, *kept)
-        ctx.ends, ctx.keep = ends, keep
+        ctx.ends, ctx.reaches, ctx.keep = ends, reaches, keep
         return out
 
     @staticmethod
@@ -127,12 +143,12 @@ class _Pieces(torch.autograd.Function):
         for i, (end, drawn) in enumerate(zip(ctx.ends, kept, strict=True)):
             of_q, of_k, of_v = grads[0][i], grads[1][i, :, :end], grads[2][i, :, :end]
             mine = grad[i] * (1 / ctx.keep)
-            weights = _softmax(q[i], k[i, :, :end], keys[i, :end])
+            weights = _softmax(q[i], k[i, :, :end], keys[i, :end], ctx.reaches[i])
             scores = torch.bmm(mine, v[i, :, :end].transpose(1, 2)).mul_(drawn).sub_(mean[i]).mul_(weights)
             of_v.copy_(torch.bmm(weights.mul_(drawn).transpose(1, 2), mine))
             torch.mul(torch.bmm(scores, k[i, :, :end]), scale, out=of_q)
             torch.mul(torch.bmm(scores.transpose(1, 2), q[i]), scale, out=of_k)
-        return (*grads, None, None)
+        return (*grads, None, None, None)
 
 
 def _ends(keys: Tensor) -> list[int]:
@@ -141,11 +157,13 @@ def _ends(keys: Tensor) -> list[int]:
     return ends
 
 
-def _softmax(q: Tensor, k: Tensor, keys: Tensor) -> Tensor:
+def _softmax(q: Tensor, k: Tensor, keys: Tensor, reach: int | None) -> Tensor:
     """Weights (H, T, S) of one sample from (H, T, d) and (H, S, d)."""
     scores = torch.bmm(q * q.shape[-1] ** -0.5, k.transpose(1, 2))
     if not bool(keys.all()):
         scores.masked_fill_(~keys, -torch.inf)
+    if reach is not None and reach + 1 < scores.shape[2]:
+        scores.masked_fill_(keys.new_ones(scores.shape[1:]).triu(1 + reach), -torch.inf)
     return scores.softmax(dim=-1)
 
 
