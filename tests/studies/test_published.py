@@ -58,8 +58,10 @@ def test_a_name_is_an_experiment_and_a_path_a_path(tmp_path: Path, monkeypatch: 
     monkeypatch.chdir(tmp_path)
     Path("mine").write_text("model: linear")
     assert experiment_path("mine") == Path("mine")
-    with pytest.raises(AffectusError, match=r"Unknown packaged experiment 'akhtar2019'.*Did you mean 'akhtar2019_mtm"):
-        experiment_path("akhtar2019")
+    with pytest.raises(
+        AffectusError, match=rf"Unknown packaged experiment 'akhtar2019_mtmmes_mosei'.*Did you mean '{AKHTAR}'"
+    ):
+        experiment_path("akhtar2019_mtmmes_mosei")
 
 
 @pytest.mark.parametrize(
@@ -98,11 +100,12 @@ def test_no_experiment_at_all_is_one_sentence(tmp_path: Path, text: str | None, 
 def test_train_takes_an_experiment_by_name(corpus: Corpus, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     save_corpus(corpus, tmp_path / "corpus")
     out = tmp_path / "run"
-    train = ["train", str(tmp_path / "corpus"), "--out", str(out), "-q", "--seeds", "3,"]
+    train = ["train", str(tmp_path / "corpus"), "--out", str(out), "-q", "--seeds", "1"]
     small = ["--modalities", "text,audio", "--set", "epochs=1", "--set", "hidden=8"]
     assert main([*train, *small, "--config", AKHTAR]) == 0
     config = load_run(out).config
-    assert (config.model, config.tasks, config.seeds) == ("mtmm_es", ("polarity", "emotions"), (3,))
+    # what is given goes over what the file says, the number of seeds too
+    assert (config.model, config.tasks, config.seeds) == ("mtmm_es", ("polarity", "emotions"), (0,))
     assert (config.options["dense"], config.options["hidden"], config.training.batch_size) == (100, 8, 16)
     capsys.readouterr()
     assert main([*train, "--config", "akhtar2019_mtmm_es_mosi"]) == 2

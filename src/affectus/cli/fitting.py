@@ -81,7 +81,7 @@ def train(
         str | None, typer.Option(help="What to predict, by commas; name:weight weighs its loss.", show_default=False)
     ] = None,
     modalities: Annotated[str | None, typer.Option(help="Which to use, by commas; default: all.")] = None,
-    seeds: Annotated[str, typer.Option(help="How many seeds, or which: 5, or 3,7.")] = "1",
+    seeds: Annotated[str | None, typer.Option(help="How many seeds, or which: 5, or 3,7. Default: 1.")] = None,
     preset: Annotated[str | None, typer.Option(help="A named set of options of the model.")] = None,
     view: Annotated[
         str | None, typer.Option(help="contextual, unaligned or aligned; default: the model's own.")
@@ -160,7 +160,7 @@ def train(
             tasks=wanted,
             out=out,
             modalities=[canonical_modality(name) for name in chosen] if chosen else None,
-            seeds=parse_seeds(seeds) if seeds != "1" or "seeds" not in file else file["seeds"],
+            seeds=parse_seeds(seeds) if seeds is not None else file.get("seeds", 1),
             preset=preset or file.get("preset"),
             view=View(named_view) if named_view else None,
             options={**file.get("options", {}), **options},
