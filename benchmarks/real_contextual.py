@@ -81,6 +81,11 @@ def make_mosei_video(data: Path, out: Path) -> None:
 
 
 ACCURACY = {"select": "polarity.accuracy"}
+JOINT: dict[str, dict[str, Any]] = {
+    "uncertainty weights": {"weighing": "uncertainty"},
+    "gradient surgery": {"weighing": "pcgrad"},
+    "selection per task": {"select": "per_task"},
+}
 STUDIES = [
     Study(
         "mosi",
@@ -126,6 +131,18 @@ STUDIES = [
             System("mtmm_es, polarity and emotions", "mtmm_es", FOUR[:2], training={"patience": 10}),
             System("mtmm_es, four tasks", "mtmm_es", FOUR, training={"patience": 10}),
             System("mtmm_es, four tasks, balanced", "mtmm_es", FOUR, training={"patience": 10, "balanced": True}),
+            *(
+                System(f"mtmm_es, {name}, {how}", "mtmm_es", tasks, training={"patience": 10, **settings})
+                for name, tasks in (("polarity and emotions", FOUR[:2]), ("four tasks", FOUR))
+                for how, settings in JOINT.items()
+            ),
+            System(
+                "mtmm_es, polarity and emotions weighing 4",
+                "mtmm_es",
+                ["polarity", "emotions:4"],
+                training={"patience": 10},
+            ),
+            System("mtmm_es, four tasks, no attention", "mtmm_es", FOUR, {"attention": "none"}, {"patience": 10}),
             System(
                 "mtmm_es, four tasks, no context",
                 "mtmm_es",

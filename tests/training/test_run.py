@@ -162,6 +162,19 @@ def test_weights_of_a_task_that_are_gone_are_one_sentence(corpus: Corpus, tmp_pa
         run.model(0)
 
 
+def test_a_run_begun_before_a_setting_was_known_goes_on(corpus: Corpus, tmp_path: Path) -> None:
+    run = _train(corpus, tmp_path / "run")
+    path = run.folder / "run.json"
+    written = json.loads(path.read_text())
+    del written["config"]["training"]["average_weights"], written["config"]["options"]["keras_gru"]
+    path.write_text(json.dumps(written))
+    assert _train(corpus, tmp_path / "run", seeds=2).seeds == (0, 1)
+    written["config"]["training"]["learning_rate"] = 0.5
+    path.write_text(json.dumps(written))
+    with pytest.raises(AffectusError, match="another run, which differs in 'training'"):
+        _train(corpus, tmp_path / "run")
+
+
 def test_stages_resume_too(corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(callbacks, "CHECKPOINT_SECONDS", 0.0)
     arguments = {"tasks": ["polarity"], "training": {"epochs": 2, "patience": None}}

@@ -592,7 +592,7 @@ def _open_run(out: Path, file: RunFile) -> None:
             raise AffectusError("The output folder holds something else than a run", where=out)
         write_json(path, file.model_dump(mode="json"))
         return
-    old, new = read_json(path), json.loads(json.dumps(file.model_dump(mode="json")))
+    old, new = _as_now(read_json(path)), json.loads(json.dumps(file.model_dump(mode="json")))
     seeds = sorted({*old["config"]["seeds"], *new["config"]["seeds"]})
     for key in ("config", "corpus", "text", "inputs", "tasks"):
         before, after = old.get(key), new[key]
@@ -607,6 +607,15 @@ def _open_run(out: Path, file: RunFile) -> None:
             )
     old["config"]["seeds"] = seeds
     write_json(path, old)
+
+
+def _as_now(raw: dict[str, Any]) -> dict[str, Any]:
+    """Give the settings and options that came up after a run was begun the defaults that it had in effect."""
+    dumped: dict[str, Any] = json.loads(json.dumps(RunFile.model_validate(raw).model_dump(mode="json")))
+    config = dumped["config"]
+    known = {name: option.default for name, option in MODELS[config["model"]].options.items()}
+    config["options"] = json.loads(json.dumps({**known, **config["options"]}))
+    return dumped
 
 
 def history_text(history: Sequence[Mapping[str, Any]]) -> str:
