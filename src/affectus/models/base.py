@@ -11,7 +11,7 @@ from affectus.batches.batch import Batch
 from affectus.errors import AffectusError, unknown_name
 from affectus.objectives import Task, TaskKind
 from affectus.registry import Registry
-from affectus.vocabulary import KNOWN_MODALITIES, TEXT, View
+from affectus.vocabulary import TEXT, View
 
 
 @dataclass(frozen=True)
@@ -333,25 +333,6 @@ def check_choice(name: str, value: object, choices: Sequence[str]) -> None:
     """
     if value not in choices:
         raise unknown_name(f"value of the option {name!r}:", str(value), choices)
-
-
-def modality_widths(inputs: Mapping[str, int], hidden: int, widths: Mapping[str, int] | None) -> dict[str, int]:
-    """Return a width for each modality: ``hidden``, but where the option ``widths`` names another.
-
-    Raises:
-        AffectusError: ``widths`` is no mapping, names what is no modality, or has a value that is no width.
-    """
-    if widths is not None and not isinstance(widths, Mapping):
-        raise AffectusError(
-            "The option 'widths' is no mapping", got=repr(widths), expected="for instance {audio: 16, vision: 64}"
-        )
-    for name, width in (widths or {}).items():
-        # a preset may name one of the three that this model is not given
-        if name not in inputs and name not in KNOWN_MODALITIES:
-            raise unknown_name("modality", str(name), inputs, where="the option 'widths'")
-        if isinstance(width, bool) or not isinstance(width, int) or width < 1:
-            raise AffectusError(f"The width of the modality {name!r} must be a whole number from 1", got=repr(width))
-    return {name: (widths or {}).get(name, hidden) for name in inputs}
 
 
 def check_inputs(inputs: Mapping[str, int], batch: Batch) -> None:

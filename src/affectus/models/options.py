@@ -1,21 +1,22 @@
 """Options of models that may have a value of their own for each modality, and checks of numbers."""
 
 from collections.abc import Callable, Iterable, Mapping
+from typing import TypeVar
 
 from affectus.errors import AffectusError, unknown_name
 from affectus.models.base import check_share
 from affectus.vocabulary import KNOWN_MODALITIES
 
-Check = Callable[[str, float], object]
+Number = TypeVar("Number", int, float)
 
 
 def modality_values(
     option: str,
     inputs: Iterable[str],
-    value: float,
-    values: Mapping[str, float] | None,
-    check: Check,
-) -> dict[str, float]:
+    value: Number,
+    values: Mapping[str, Number] | None,
+    check: Callable[[str, Number], object],
+) -> dict[str, Number]:
     """Return a value for each modality: ``value``, but where the mapping names another.
 
     Args:
