@@ -54,7 +54,7 @@ def _train_all(folder: Path, corpus: Corpus) -> Path:
         ("single", "mtmm_es", ["emotions"], TINY, SHORT, 2),
         ("polarity", "mtmm_es", ["polarity"], TINY, {**SHORT, "keep_epochs": True}, 1),
         ("linear", "linear", ["polarity", "emotions"], {}, {}, 1),
-        ("heads", "ufen_mtfn", ["intensity", "polarity"], {"dim": 8, "filters": [4], "ffn": 8}, {"epochs": 2}, 2),
+        ("heads", "ufen_mtfn", ["intensity", "polarity"], {"dim": 8, "filters": [4], "ffn": 8}, {"epochs": 1}, 2),
         ("stages", "bc_lstm", ["polarity"], {**TINY, "fusion_dense": 4}, {"epochs": 1}, 1),
     ):
         train(

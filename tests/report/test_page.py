@@ -167,10 +167,11 @@ def test_the_page_says_what_it_is(page: Page) -> None:
     assert next(a for t, a in page.tags if t == "html")["lang"] == "en"
 
 
-def test_the_same_report_twice_is_the_same_file(studies: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("run", ["linear", "heads"])
+def test_the_same_report_twice_is_the_same_file(studies: Path, tmp_path: Path, run: str) -> None:
     out = tmp_path / "report.html"
-    first = write_report(studies / "linear", studies / "corpus", out).read_bytes()
-    assert write_report(studies / "linear", studies / "corpus", out).read_bytes() == first
+    first = write_report(studies / run, studies / "corpus", out).read_bytes()
+    assert write_report(studies / run, studies / "corpus", out).read_bytes() == first
 
 
 @pytest.mark.parametrize(
