@@ -248,18 +248,25 @@ def _optimizer(stage: Stage) -> torch.optim.Optimizer:
 
 
 def _step(model: Model, batch: Batch) -> Tensor:
-    """Take the losses of a batch and their gradients, and let the model remember; return the total."""
+    """Take the gradients of a batch and let the model remember; return the losses of the predictions alone."""
     output = model(batch)
     losses = model.losses(output, batch)
     weights = loss_weights(model.tasks, losses)
-    total = torch.stack([weights[name] * loss for name, loss in losses.items()]).sum()
-    total.backward()  # type: ignore[no-untyped-call]
+    torch.stack([weights[name] * loss for name, loss in losses.items()]).sum().backward()  # type: ignore[no-untyped-call]
     model.on_batch_end(output, batch)
-    return total
+    return _told(model, output, batch)
+
+
+def _told(model: Model, output: ModelOutput, batch: Batch) -> Tensor:
+    """The losses of the predictions alone: what a model adds to them for its representations is left out."""
+    predictions = output.predictions
+    return torch.stack(
+        [task.weight * task.loss_of(predictions[task.name], task.target(batch.labels)) for task in model.tasks]
+    ).sum()
 
 
 def _train(model: Model, batch: Batch, steps: int, *, enough: float = 0.0) -> None:
-    """Train every stage on one batch, each until its loss is below ``enough``, and return to evaluation mode."""
+    """Train every stage on one batch, each until its predictions' loss is below ``enough``, then go to evaluation."""
     for stage in model.stages():
         model.train()
         optimizers = [_optimizer(part) for part in stage.passes]
@@ -267,23 +274,14 @@ def _train(model: Model, batch: Batch, steps: int, *, enough: float = 0.0) -> No
             for part, optimizer in zip(stage.passes, optimizers, strict=True):
                 model.stage = part.name
                 model.zero_grad()
-                before = _step(model, batch).item()
-                if part is stage and before < enough:
-                    break
-                optimizer.step()
-            if before < enough:
+                told = _step(model, batch).item()
+                if part is not stage or told >= enough:
+                    optimizer.step()
+            if told < enough:
                 break
             model.on_epoch_end(epoch)
     model.stage = "done"
     model.eval()
-
-
-def _told(model: Model, batch: Batch) -> Tensor:
-    """The losses of the predictions alone: what a model adds to them for its representations is left out."""
-    predictions = _predict(model, batch).predictions
-    return torch.stack(
-        [task.weight * task.loss_of(predictions[task.name], task.target(batch.labels)) for task in model.tasks]
-    ).sum()
 
 
 def check_shapes(case: Case) -> None:
@@ -432,7 +430,8 @@ def check_fits(case: Case) -> None:
     assert isinstance(model, Model)
     with seeded(0):
         _train(model, batch, 400, enough=0.02)
-    loss, output = _told(model, batch), _predict(model, batch)
+    output = _predict(model, batch)
+    loss = _told(model, output, batch)
     _require(loss < 0.05, case, f"after 400 steps the loss on eight utterances is still {loss.item():.3g}")
     for task in model.tasks:
         if task.kind in (TaskKind.BINARY, TaskKind.ONE_OF_K):
