@@ -105,6 +105,13 @@ class TrainingSettings(BaseModel):
     text_warmup: float = Field(
         0.0, ge=0, description="The text encoder's learning rate rises from 0 over so many epochs of each stage."
     )
+    modality_dropout: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="Hide each modality of each training utterance with this probability, but never the last one that "
+        "it has, so that the model answers when one is missing.",
+    )
     buckets: bool = Field(True, description="Batch samples of similar length together.")
     pad_to: int | None = Field(None, ge=1, description="Pad every video to this many utterances, as released codes do.")
     record_epochs: bool = Field(

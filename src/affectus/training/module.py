@@ -10,6 +10,7 @@ from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor
 
 from affectus.batches import Batch
+from affectus.batches.corruption import hide_modalities
 from affectus.errors import AffectusError
 from affectus.models import Model, Stage
 from affectus.models.with_text import GROUP as TEXT_GROUP
@@ -55,6 +56,7 @@ class FitModule(LightningModule):
         self._sums: dict[str, Tensor] = {}
         self._counts: dict[str, int] = {}
         self._collector = Collector(model.tasks)
+        self._hiding = torch.Generator()
         self._schedulers: list[torch.optim.lr_scheduler.ReduceLROnPlateau] = []
         self._resumed: list[dict[str, Any]] = []
 
@@ -135,7 +137,10 @@ class FitModule(LightningModule):
 
     def on_train_epoch_start(self) -> None:
         """Seed the epoch."""
-        torch.manual_seed((self.seed * 1009 + self.stage_number) * 100_003 + self.current_epoch)
+        number = (self.seed * 1009 + self.stage_number) * 100_003 + self.current_epoch
+        torch.manual_seed(number)
+        # numbers of its own, so that what a model draws is the same with and without
+        self._hiding.manual_seed((1 << 40) + number)
         self._sums, self._counts = {}, {}
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
@@ -162,6 +167,8 @@ class FitModule(LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the loss to go down, or go down by hand."""
         number, index = self.passes.place(batch_idx)
+        if self.settings.modality_dropout:
+            batch = hide_modalities(batch, self.settings.modality_dropout, self._hiding)
         output = self.model(batch)
         losses = self.model.losses(output, batch)
         total = self._weighed(losses)
