@@ -40,7 +40,7 @@ from affectus.vocabulary import View
 TOLERANCE = 1e-5
 SMALL: Mapping[str, Any] = {
     **{"hidden": 8, "dense": 8, "fusion_dense": 8, "dim": 16, "filters": (8,), "ffn": 16},
-    **{"text_out": 8, "memory": 8, "layers": 2, "heads": 2, "kernel": 2, "kernels": None, "trees": 5},
+    **{"text_out": 8, "memory": 8, "layers": 2, "heads": 2, "kernel": 2, "trees": 5},
 }
 """Options that keep the suite fast, set where a model has them."""
 REMEMBERED_EPOCHS = 3
