@@ -4,7 +4,9 @@ from pathlib import Path
 import pytest
 
 from affectus.cli.main import main
-from affectus.cli.reproducing import time_left
+from affectus.cli.reproducing import StudyProgress, time_left
+from affectus.corpus.storage import corpus_hash
+from affectus.studies.cells import StudyEvent
 
 QUICK = ["--set", "epochs=1", "--set", "hidden=4", "--set", "dense=4", "--seeds", "1"]
 
@@ -27,6 +29,7 @@ def test_reproduce_writes_page_data_and_tables(
     assert "### Table 7" not in text
     data = json.loads((out / "akhtar2019.json").read_text())
     assert data["seeds"] == [0]
+    assert data["sha256"] == {"embedded": corpus_hash(embedded)}
     assert set(data["corpora"][0]["sections"]) == {
         "Do the claims hold?",
         "Table 2: the data",
@@ -70,3 +73,20 @@ def test_time_left() -> None:
     assert time_left(10, 1, 3) == "about 30 s left"
     assert time_left(10, 0, 3) == ""
     assert time_left(10, 3, 0) == ""
+
+
+def test_progress_counts_the_cells_of_each_study_anew(capsys: pytest.CaptureFixture[str]) -> None:
+    progress = StudyProgress(quiet=False)
+    for corpus in ("first", "second"):
+        # the cell "a" was there already
+        progress(StudyEvent("epoch", f"{corpus}-b", 0.5, 1, 3, "seed 0, main, epoch 1 of 2"))
+        task = progress.bar.tasks[-1]
+        assert (task.completed, task.total) == (1.5, 3)
+        progress(StudyEvent("done", f"{corpus}-b", 1.0, 2, 3))
+        progress(StudyEvent("failed", f"{corpus}-c", 1.0, 3, 3, "No space left"))
+        assert progress.bar.tasks[-1].completed == 3
+    assert len(progress.bar.tasks) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 4
+    assert lines[0].startswith("cell 2 of 3  first-b")
+    assert lines[1].startswith("cell 3 of 3  first-c  failed: No space left")

@@ -45,6 +45,7 @@ def test_a_page_as_markdown_latex_and_data() -> None:
     assert [line for line in text.splitlines() if line.startswith("#")] == ["# A study", "## corpus", "### Table 4"]
     assert text.index("It lacks audio.") < text.index("Words.") < text.index("**A title**")
     assert page.latex().count("tabular") == 2
+    assert page.latex().startswith("% A study\n% Made by hand.\n\n% corpus\n% It lacks audio.\n")
     data = json.loads(json_text(page.to_json()))
     assert data["seeds"] == [0]
     assert data["corpora"][0]["sections"]["Table 4"][0]["metric"] == "polarity.accuracy"

@@ -17,8 +17,8 @@ from affectus.files import json_text, write_json, write_text
 if TYPE_CHECKING:
     from affectus.studies.cells import StudyEvent
 
-PAPERS = ("akhtar2019",)
-"""The papers that can be repeated."""
+PAPERS = {"akhtar2019": "akhtar2019_mtmm_es_mosei", "cai2025": "cai2025_ufen_mtfn_mosi"}
+"""The papers that can be repeated, each with an experiment whose model ``--set`` is about."""
 
 
 class StudyProgress:
@@ -38,7 +38,7 @@ class StudyProgress:
         self.task: Any = None
         self.started = time.monotonic()
         self.shares: dict[str, float] = {}
-        self.done_before = 0
+        self.done_before = self.finished = 0
 
     def say(self, text: str) -> None:
         """Show what is done besides training."""
@@ -49,11 +49,12 @@ class StudyProgress:
 
     def __call__(self, event: "StudyEvent") -> None:
         """Show an epoch, or a cell that has ended."""
-        if self.task is None or self.bar.tasks[self.task].total != event.total:
+        if self.task is None or event.finished < self.finished:
             # the first word of a study: what it finds finished took no time of this call
             self.started, self.shares = time.monotonic(), {}
             self.done_before = event.finished - (event.kind != "epoch")
             self.task = self.bar.add_task("training", total=event.total, left="")
+        self.finished = event.finished
         self.shares[event.cell] = event.share
         completed = min(float(event.total), self.done_before + sum(self.shares.values()))
         left = time_left(time.monotonic() - self.started, completed - self.done_before, event.total - completed)
@@ -86,12 +87,20 @@ def reproduce(
     ] = None,
     seeds: Annotated[str | None, typer.Option(help="How many seeds, or which: 5, or 3,7. Default: 5.")] = None,
     tables: Annotated[
-        str | None, typer.Option(help="Which parts, by commas: claims, 2, 3, 4, 7, 5.5, cost. Default: all.")
+        str | None,
+        typer.Option(
+            "--tables",
+            "--table",
+            help="Which parts, by commas; akhtar2019: claims, 2, 3, 4, 7, 5.5, cost; cai2025: claims, comparison (or 3, "
+            "4, 5), 7, 8, 9, 10. Default: all.",
+        ),
     ] = None,
     set_: Annotated[
         list[str] | None,
         typer.Option(
-            "--set", metavar="KEY=VALUE", help="A training setting, or an option of MTMM-ES, to change; repeatable."
+            "--set",
+            metavar="KEY=VALUE",
+            help="A training setting, or an option of the paper's model, to change; repeatable.",
         ),
     ] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Runs trained side by side, each in its own process.")] = 1,
@@ -110,9 +119,13 @@ def reproduce(
       affectus reproduce akhtar2019 --corpus CORPUS --seeds 5 --jobs 2 --tables claims,4 --out STUDY
 
       affectus reproduce akhtar2019 --corpus A --corpus B --page results.md
+
+      affectus reproduce cai2025 --corpus CORPUS --table 9 --seeds 5
+
+      affectus reproduce cai2025 --corpus CORPUS --set text_encoder=minilm --set text_layers=2 --set epochs=4
     """
     from affectus.models import MODELS
-    from affectus.studies.akhtar2019 import reproduce as reproduce_akhtar
+    from affectus.studies import akhtar2019, cai2025
     from affectus.studies.published import load_experiment
     from affectus.training.config import parse_assignments
 
@@ -121,10 +134,10 @@ def reproduce(
     if device not in ("auto", "cpu", "cuda"):
         raise AffectusError(f"Unknown device {device!r}", expected="auto, cpu or cuda")
     folder = out or Path("runs") / paper
-    options, training = parse_assignments(set_ or [], MODELS[load_experiment("akhtar2019_mtmm_es_mosei").model])
+    options, training = parse_assignments(set_ or [], MODELS[load_experiment(PAPERS[paper]).model])
     progress = StudyProgress(quiet)
     with progress.bar:
-        found = reproduce_akhtar(
+        found = {"akhtar2019": akhtar2019, "cai2025": cai2025}[paper].reproduce(
             corpus,
             out=folder,
             seeds=parse_seeds(seeds) if seeds else None,

@@ -163,8 +163,12 @@ class Page:
         return "\n\n".join(blocks) + "\n"
 
     def latex(self) -> str:
-        """Return every table as LaTeX."""
-        return "\n".join(grid.latex() for _, _, sections in self.parts for s in sections for grid in s.grids)
+        """Return every table as LaTeX; comments name the corpus and how the page was made."""
+        lines = [f"% {self.title}", *(f"% {line}" for text in self.head for line in text.splitlines())]
+        for heading, text, sections in self.parts:
+            lines += ["", f"% {heading}", *(f"% {line}" for line in text)]
+            lines += [grid.latex() for section in sections for grid in section.grids]
+        return "\n".join(lines) + "\n"
 
     def to_json(self) -> dict[str, Any]:
         """Return everything as plain data."""

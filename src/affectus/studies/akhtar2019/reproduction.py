@@ -1,13 +1,10 @@
 """The reproduction as a whole: train, judge, write the page."""
 
 import datetime
-import importlib.metadata
-import platform
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import affectus
 from affectus.corpus import load_corpus
 from affectus.corpus.storage import corpus_hash
 from affectus.errors import AffectusError
@@ -21,7 +18,7 @@ from affectus.studies.claims import Comparison, claims_grid, put_to_test, senten
 from affectus.studies.measuring import Cost, measure
 from affectus.studies.published import Experiment, load_experiment
 from affectus.studies.tables import NOTHING, Grid, Page, Section
-from affectus.training.run import PACKAGES
+from affectus.studies.versions import versions
 from affectus.vocabulary import Split
 
 EXPERIMENT = "akhtar2019_mtmm_es_mosei"
@@ -78,7 +75,7 @@ def reproduce(
     if not folders:
         raise AffectusError("No corpus is given", remedy="Give its folder with --corpus")
     names = _names(folders)
-    parts = []
+    parts, hashes = [], {}
     for folder, name in zip(folders, names, strict=True):
         mine = out if len(folders) == 1 else out / name
         plan = make_plan(
@@ -89,7 +86,7 @@ def reproduce(
             options=options or {},
             training=training or {},
         )
-        sha = corpus_hash(folder)
+        sha = hashes[name] = corpus_hash(folder)
         with lock_folder(mine):
             changes = {"options": dict(options or {}), "training": dict(training or {})}
             open_study(mine, {"study": "akhtar2019", "corpus": sha, **changes})
@@ -105,7 +102,7 @@ def reproduce(
         "Akhtar et al. 2019, reproduced",
         _head(experiment, listed, command, options, training),
         tuple(parts),
-        _facts(listed, command, options, training),
+        {**_facts(listed, command, options, training), "sha256": hashes},
     )
 
 
@@ -282,11 +279,6 @@ def _changes(options: Mapping[str, Any] | None, training: Mapping[str, Any] | No
     return {**(options or {}), **(training or {})}
 
 
-def _versions() -> dict[str, str]:
-    found = {"affectus": affectus.__version__, "python": platform.python_version()}
-    return found | {name: importlib.metadata.version(name) for name in PACKAGES}
-
-
 def _head(
     experiment: Experiment,
     seeds: Sequence[int],
@@ -295,12 +287,12 @@ def _head(
     training: Mapping[str, Any] | None,
 ) -> tuple[str, ...]:
     paper = experiment.paper
-    versions = ", ".join(f"{name} {version}" for name, version in _versions().items())
+    used = ", ".join(f"{name} {version}" for name, version in versions().items())
     made = f"Made by `{command}` on" if command else "Made on"
     changes = _changes(options, training)
     said = [
         f"{paper.authors} {paper.year}. [{paper.title}]({paper.url}). {paper.venue}.",
-        f"{made} {datetime.date.today()} with {versions}. Seeds {', '.join(map(str, seeds))}. Configuration: the "
+        f"{made} {datetime.date.today()} with {used}. Seeds {', '.join(map(str, seeds))}. Configuration: the "
         f"packaged experiment `{EXPERIMENT}`"
         + (", changed: " + ", ".join(f"`{k}={v}`" for k, v in changes.items()) if changes else "")
         + ".",
@@ -316,7 +308,7 @@ def _facts(
         "experiment": EXPERIMENT,
         "command": command,
         "date": str(datetime.date.today()),
-        "versions": _versions(),
+        "versions": versions(),
         "seeds": list(seeds),
         "changes": _changes(options, training),
         "protocols": {"honest": HONEST, "oracle": ORACLE},
