@@ -1,7 +1,5 @@
 """Operations that respect masks: True is a real frame or utterance, and what lies under False may be anything."""
 
-from collections.abc import Mapping
-
 import torch
 from torch import Tensor
 
@@ -18,23 +16,6 @@ def masked_mean(x: Tensor, mask: Tensor) -> Tensor:
     tensor([2.])
     """
     return zero_masked(x, mask).sum(dim=-2) / mask.sum(dim=-1, keepdim=True).clamp(min=1)
-
-
-def drop_modalities(masks: Mapping[str, Tensor], share: float) -> dict[str, Tensor]:
-    """Hide each modality of each sample with a probability of ``share``, but never the last one that it has.
-
-    Args:
-        masks: per modality (B, T_m) bool.
-        share: in [0, 1).
-
-    Returns:
-        Per modality (B, T_m) bool.
-    """
-    there = torch.stack([mask.any(dim=1) for mask in masks.values()], dim=1)  # (B, modalities)
-    drawn = torch.rand(there.shape, device=there.device).masked_fill(~there, -1.0)
-    # the one that drew the highest stays in any case
-    kept = (drawn >= share) | (drawn == drawn.amax(dim=1, keepdim=True))
-    return {name: mask & kept[:, i : i + 1] for i, (name, mask) in enumerate(masks.items())}
 
 
 def to_front(x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
@@ -66,3 +47,13 @@ def real_steps(lengths: Tensor, steps: int) -> Tensor:
             [ True,  True]])
     """
     return torch.arange(steps, device=lengths.device) < lengths.unsqueeze(1)
+
+
+def first_real(x: Tensor, mask: Tensor) -> Tensor:
+    """Return the first of the steps (B, T, d) that ``mask`` (B, T) admits, as (B, d); zero if it admits none.
+
+    >>> first_real(torch.tensor([[[1.0], [2.0]]]), torch.tensor([[False, True]]))
+    tensor([[2.]])
+    """
+    index = mask.to(torch.uint8).argmax(dim=1)[:, None, None].expand(-1, 1, x.shape[2])
+    return zero_masked(x.gather(1, index).squeeze(1), mask.any(dim=1))
