@@ -397,9 +397,8 @@ def without_rate(name, args, model):
     held = Held(model)
     trainer = trainer_of(name, args)
     module = __import__(type(trainer).__module__, fromlist=["optim"])
-    with mock.patch.object(module, "optim", SimpleNamespace(Adam=optimizer)):
-        with contextlib.suppress(_Enough):
-            trainer.do_train(held, {})
+    with mock.patch.object(module, "optim", SimpleNamespace(Adam=optimizer)), contextlib.suppress(_Enough):
+        trainer.do_train(held, {})
     return sorted(key for key, x in model.named_parameters() if x.requires_grad and not rates.get(id(x)))
 
 
