@@ -3,6 +3,7 @@
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -55,7 +56,7 @@ class Problem:
         return "balanced" if balanced else dict(self.weights) or None
 
 
-Part = dict[str, npt.NDArray[np.generic]]
+Part = dict[str, npt.NDArray[Any]]
 """What was learned for a problem, as named arrays."""
 
 
