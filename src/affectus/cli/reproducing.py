@@ -91,8 +91,8 @@ def reproduce(
         typer.Option(
             "--tables",
             "--table",
-            help="Which parts, by commas; akhtar2019: claims, 2, 3, 4, 7, 5.5, cost; cai2025: claims, comparison (or 3, "
-            "4, 5), 7, 8, 9, 10. Default: all.",
+            help="Which parts, by commas; akhtar2019: claims, 2, 3, 4, 7, 5.5, cost; cai2025: claims, comparison (or "
+            "3, 4, 5), 7, 8, 9, 10. Default: all.",
         ),
     ] = None,
     set_: Annotated[

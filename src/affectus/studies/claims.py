@@ -37,12 +37,13 @@ class Comparison:
 
     Attributes:
         claim: what is claimed, as a sentence without a full stop.
-        metric: in which; larger is better.
+        metric: in which; larger is better, but for ``lower``.
         first: the cell that the claim calls worse; None if there is none.
         second: the cell that it calls better; None if there is none.
         why_not: why there is nothing to compare, if so.
         published: the gain that the paper reports, if at hand.
         against: what the first cell is, in words.
+        lower: smaller is better, as for an error.
     """
 
     claim: str
@@ -52,6 +53,7 @@ class Comparison:
     why_not: str = ""
     published: float | None = None
     against: str = ""
+    lower: bool = False
 
 
 @dataclass(frozen=True)
@@ -144,7 +146,9 @@ def put_to_test(
         assert comparison.second is not None
         means = [oracle(name, comparison.metric) for name in (comparison.second, comparison.first)]
         gain = sum(means[0]) / len(means[0]) - sum(means[1]) / len(means[1]) if all(means) else None
-        tested.append(Finding(comparison, d, corrected[i], gain, decide(d.difference, d.interval, corrected[i])))
+        low, high = d.interval
+        turned = (-d.difference, (-high, -low)) if comparison.lower else (d.difference, (low, high))
+        tested.append(Finding(comparison, d, corrected[i], gain, decide(*turned, corrected[i])))
     return tested
 
 

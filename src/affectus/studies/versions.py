@@ -1,0 +1,13 @@
+"""What a study was made with."""
+
+import importlib.metadata
+import platform
+
+import affectus
+from affectus.training.run import PACKAGES
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of affectus, Python and the packages on which figures depend."""
+    found = {"affectus": affectus.__version__, "python": platform.python_version()}
+    return found | {name: importlib.metadata.version(name) for name in PACKAGES}
