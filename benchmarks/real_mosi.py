@@ -40,7 +40,7 @@ from affectus.labels import sentiment_scheme
 from affectus.studies.folds import compare_folds, cross_validate, load_folds
 from affectus.vocabulary import KNOWN_MODALITIES
 
-FOLDS = 6
+FOLDS, EPOCHS = 6, 25
 METRIC = "polarity.accuracy"
 ACCURACY = {"select": METRIC}
 
@@ -67,16 +67,12 @@ SYSTEMS = [
     System("linear, text, 2 neighbours", "linear", modalities=("text",), options={"C": 0.003, "neighbours": 2}),
     System("text alone", modalities=("text",)),
     System("no context", options={"context": False, "attention": "none"}),
-    System("no attention", options={"attention": "none"}),
     System("scaled by the maximum", training={"scale": "max"}),
-    System("not scaled", training={"scale": "none"}),
     System("dropout .5", options={"dropout": 0.5, "input_dropout": 0.5, "recurrent_dropout": 0.5}),
     System("averaged weights", training={"average_weights": 0.99}),
     System("averaged seeds", ensemble=True, of=BASE),
     System("intensity beside polarity", tasks=("polarity", "intensity")),
-    System("epoch of least loss", training={"select": "loss"}),
     System("mmmu_ba", "mmmu_ba"),
-    System("bc_lstm (two stages)", "bc_lstm", training={"epochs": 60, "patience": 10}),
 ]
 TRANSFERRED = [
     System("transferred text: linear", "linear", "transfer", modalities=("text",), options={"C": 0.003}),
@@ -228,7 +224,10 @@ def unseen_part(folders: dict[str, Path], work: Path, seeds: int, systems: list[
     for system in systems:
         out = work / "unseen" / slug(system.of or system.name)
         if system.of is None:
-            training = system.training if system.model in ("linear",) else {**ACCURACY, **system.training}
+            training = system.training
+            if system.model != "linear":
+                # half of the published epochs: with so few videos the best one comes early
+                training = {**ACCURACY, "epochs": EPOCHS, "record_epochs": False, **training}
             cross_validate(
                 system.model,
                 corpora[system.corpus],
@@ -298,8 +297,8 @@ def main() -> None:
         text += [
             "## Inputs that saw no label of MOSI: all 72 videos, each judged unseen\n",
             f"Corpus {corpus_hash(folders['minilm'])[:16]}; {FOLDS} folds by video, a fifth of the others chooses "
-            f"the epoch. Base: `{BASE}` on MiniLM vectors of the transcripts and openSMILE audio, published settings, "
-            "epoch of the best accuracy. Each other row changes what its name says.\n",
+            f"the epoch. Base: `{BASE}` on MiniLM vectors of the transcripts and openSMILE audio, published settings but "
+            f"for {EPOCHS} epochs, the one of the best accuracy. Each other row changes what its name says.\n",
             *unseen_part(folders, arguments.work, arguments.seeds, systems),
             "",
         ]
