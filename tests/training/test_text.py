@@ -253,7 +253,7 @@ class TestPredicting:
             spoken.table.with_columns(pl.lit(None, pl.String()).alias("text")), spoken.features, spoken.card
         )
         with pytest.raises(
-            AffectusError, match="'spoken' has no transcripts, which the text encoder .*tiny-bert' reads"
+            AffectusError, match=r"'spoken' has no transcripts, which the text encoder .*tiny-bert' reads"
         ):
             run.predict(run.model(0), silent, "test")
         mute = Corpus(spoken.table, {}, spoken.card)
