@@ -2,6 +2,7 @@
 
 from affectus.models import (
     bc_lstm,
+    blanchard,
     edm,
     ef_lstm,
     graph_mfn,
@@ -17,6 +18,7 @@ from affectus.models import (
     mult,
     mv_lstm,
     random_forest,
+    self_mm,
     svm,
     tfn,
     ufen_mtfn,
@@ -43,6 +45,7 @@ __all__ = [
     "ParameterGroup",
     "Stage",
     "bc_lstm",
+    "blanchard",
     "edm",
     "ef_lstm",
     "graph_mfn",
@@ -59,6 +62,7 @@ __all__ = [
     "mv_lstm",
     "random_forest",
     "register_model",
+    "self_mm",
     "svm",
     "tfn",
     "ufen_mtfn",

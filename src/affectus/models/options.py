@@ -76,3 +76,14 @@ def check_number(name: str, value: object) -> None:
     """
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
         raise AffectusError(f"The option {name!r} is out of range", got=repr(value), expected="a number from 0")
+
+
+def check_positive(name: str, value: object) -> None:
+    """Check that an option is a number above 0.
+
+    Raises:
+        AffectusError: it is not.
+    """
+    check_number(name, value)
+    if value == 0:
+        raise AffectusError(f"The option {name!r} is out of range", got=value, expected="a number above 0")
