@@ -2,6 +2,17 @@
 
 from affectus.evaluation.evaluate import Evaluation, evaluate_run
 from affectus.evaluation.protocols import PROTOCOLS, Protocol
+from affectus.evaluation.robustness import CORRUPTIONS, Robustness, measure_robustness
 from affectus.evaluation.scoring import Scorer, Thresholds
 
-__all__ = ["PROTOCOLS", "Evaluation", "Protocol", "Scorer", "Thresholds", "evaluate_run"]
+__all__ = [
+    "CORRUPTIONS",
+    "PROTOCOLS",
+    "Evaluation",
+    "Protocol",
+    "Robustness",
+    "Scorer",
+    "Thresholds",
+    "evaluate_run",
+    "measure_robustness",
+]

@@ -177,7 +177,7 @@ def choose_for(
         there = [predictions for predictions in chosen_on if predictions is not None]
         given, chosen_on = [average(given)], [average(there) if there else None]
     return [
-        (predictions, _thresholds(run, valid, per_class)) for predictions, valid in zip(given, chosen_on, strict=True)
+        (predictions, thresholds_on(run, valid, per_class)) for predictions, valid in zip(given, chosen_on, strict=True)
     ]
 
 
@@ -191,7 +191,8 @@ def average(predictions: list[Predictions]) -> Predictions:
     return Predictions(first.rows, mean, first.targets)
 
 
-def _thresholds(run: Run, valid: Predictions | None, per_class: bool) -> dict[str, Thresholds]:
+def thresholds_on(run: Run, valid: Predictions | None, per_class: bool = False) -> dict[str, Thresholds]:
+    """Return the thresholds of a run's multi-label tasks, chosen on predictions for valid; none without any."""
     if valid is None:
         return {}
     return {
@@ -216,7 +217,7 @@ def _oracle(
                 for cut in AKHTAR_GRID
             ]
             if per_class:
-                candidates.append(_thresholds(run, predictions, per_class=True))
+                candidates.append(thresholds_on(run, predictions, per_class=True))
         for thresholds in candidates:
             scorer = Scorer(rules.intensity, thresholds)
             scores = scorer(run.tasks, predictions.probabilities, predictions.targets)
