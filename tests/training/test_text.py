@@ -458,6 +458,19 @@ def test_a_corpus_of_nothing_but_transcripts(spoken: Corpus, tiny_encoder: Path,
     assert evaluate(run, only).n == len(only.rows("test"))
 
 
+def test_token_ids_of_the_corpus(spoken: Corpus, tiny_encoder: Path, tmp_path: Path) -> None:
+    """The corpus's own ids are read, and they are what the encoder's tokenizer would make."""
+    tokenizer = load_encoder(str(tiny_encoder)).tokenizer
+    ids = [tokenizer(text)["input_ids"] if text else None for text in spoken.table["text"].to_list()]
+    table = spoken.table.with_columns(
+        pl.Series("token_ids", ids, pl.List(pl.Int64())), pl.lit(None, pl.String()).alias("text")
+    )
+    silent = Corpus(table, spoken.features, spoken.card.model_copy(update={"tokenizer": "tiny-bert"}))
+    from_text = fit(spoken, tmp_path / "text", tiny_encoder, 1, training={"epochs": 1})
+    from_ids = fit(silent, tmp_path / "ids", tiny_encoder, 1, training={"epochs": 1})
+    assert same_weights(from_text, from_ids)
+
+
 def test_test_is_encoded_only_if_it_is_recorded(spoken: Corpus, tiny_encoder: Path, tmp_path: Path) -> None:
     run = fit(spoken, tmp_path / "run", tiny_encoder, training={"record_epochs": False, "epochs": 1})
     assert run.recorded(0, "test") == []
