@@ -46,7 +46,8 @@ def tiny_bert(folder, width):
     Path(folder, "vocab.txt").write_text("\n".join(WORDS))
     BertTokenizer(Path(folder, "vocab.txt")).save_pretrained(folder)
     config = BertConfig(
-        vocab_size=len(WORDS), hidden_size=width, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8
+        **{"vocab_size": len(WORDS), "hidden_size": width, "num_hidden_layers": 1, "num_attention_heads": 2},
+        **{"intermediate_size": 8, "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0},
     )
     BertModel(config).save_pretrained(folder)
 
