@@ -7,6 +7,7 @@ from typing import Any
 from affectus.corpus import Corpus, load_corpus
 from affectus.corpus.storage import corpus_hash
 from affectus.evaluation import Evaluation, Scorer, evaluate_run
+from affectus.features.tokens import Progress
 from affectus.training import Run, build_config, load_run, train_run
 from affectus.training.run import Reporter
 from affectus.vocabulary import View
@@ -28,6 +29,7 @@ def train(
     threads: int = 1,
     device: str = "auto",
     report: Reporter | None = None,
+    encoding: Progress | None = None,
 ) -> Run:
     """Train a model and return its run; a folder that holds the same run, unfinished, is resumed.
 
@@ -46,6 +48,7 @@ def train(
         threads: of torch, for each process.
         device: ``auto``, ``cpu`` or ``cuda``.
         report: told of each epoch.
+        encoding: told how many texts the frozen layers of a text encoder have read, and how many there are.
 
     Raises:
         AffectusError: anything that does not fit, in one sentence.
@@ -73,6 +76,7 @@ def train(
         jobs=jobs,
         threads=threads,
         corpus_folder=folder,
+        encoding=encoding,
         device=device,
     )
     return load_run(out)

@@ -485,7 +485,9 @@ def test_the_command_line(
     settings = ["hidden=8", "dense=6", "epochs=1", "text_layers=1", "text_learning_rate=1e-4"]
     words = [word for setting in settings for word in ("--set", setting)]
     train = ["train", "mtmm_es", corpus, "--tasks", "polarity", "--text-encoder", str(tiny_encoder), "--out", run]
-    assert main([*train, *words, "-q"]) == 0
+    assert main([*train, *words]) == 0
+    spoken_texts = spoken.table["text"].drop_nulls().len()
+    assert f"{spoken_texts} texts went through the frozen encoder" in capsys.readouterr().err
     assert main(["evaluate", run, corpus]) == 0
     assert main(["predict", run, corpus, "--out", str(tmp_path / "said.parquet")]) == 0
     assert len(pl.read_parquet(tmp_path / "said.parquet")) == len(spoken)

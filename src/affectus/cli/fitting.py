@@ -61,6 +61,15 @@ class SeedProgress:
         )
         self.tasks: dict[tuple[int, str], Any] = {}
 
+    def encoding(self, done: int, total: int) -> None:
+        """Show how many texts the frozen layers of a text encoder have read."""
+        key = (-1, "text")
+        if key not in self.tasks:
+            self.tasks[key] = self.bar.add_task("texts through the frozen encoder", total=total)
+        self.bar.update(self.tasks[key], completed=done)
+        if done == total and not self.quiet:
+            self.console.print(f"{total} texts went through the frozen encoder, once for all epochs", soft_wrap=True)
+
     def __call__(self, event: "SeedEvent") -> None:
         """Show an epoch."""
         key = (event.seed, event.stage)
@@ -169,6 +178,7 @@ def train(
             threads=threads,
             device=device,
             report=progress,
+            encoding=progress.encoding,
         )
     typer.echo(f"Trained {run.config.model}, seeds {', '.join(map(str, run.seeds))}: {out}")
     if not quiet:

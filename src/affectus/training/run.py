@@ -34,6 +34,7 @@ import affectus
 from affectus.batches import Loader, Scaler, choose_modalities, fit_scaler
 from affectus.corpus import Corpus, load_corpus
 from affectus.errors import AffectusError, unknown_name
+from affectus.features.tokens import Progress
 from affectus.files import atomic_path, lock_folder, read_json, write_json, write_text
 from affectus.models import MODELS, Estimator, Model, ModelEntry
 from affectus.models.base import AnyModel
@@ -176,6 +177,7 @@ def train_run(
     corpus_folder: str | Path | None = None,
     threads: int = 1,
     device: str = "auto",
+    encoding: Progress | None = None,
 ) -> Path:
     """Train every seed that is not yet trained in ``out`` and return the run folder.
 
@@ -191,6 +193,7 @@ def train_run(
         threads: of torch, for each process. The models' products are small: on two busy cores, two threads were many
             times slower than one, waiting for each other.
         device: ``auto``, ``cpu`` or ``cuda``.
+        encoding: told how many texts the frozen layers of a text encoder have read, and how many there are.
 
     Raises:
         AffectusError: the folder holds another run, or is in use; the training diverged.
@@ -228,7 +231,7 @@ def train_run(
             text.save(out)
             (out / STATES).unlink(missing_ok=True)
             rows = _rows_to_encode(corpus, config.training)
-            corpus = text.encode(corpus, config, rows, store=out / STATES, share=apart)
+            corpus = text.encode(corpus, config, rows, store=out / STATES, share=apart, progress=encoding)
             scaler = text.fit_scaler(corpus, config)
         else:
             scaler = fit_scaler(corpus, config.view, config.modalities, config.training.scale)

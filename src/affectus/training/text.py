@@ -23,7 +23,7 @@ from affectus.batches import Loader, Scale, Scaler, TokenCorpus, fit_scaler
 from affectus.corpus import Corpus, ModalityCard, Ragged
 from affectus.errors import AffectusError
 from affectus.features.encoders import ALL, TextEncoder, load_encoder, load_form, save_form, trained_part
-from affectus.features.tokens import TokenIds, run_layers, tokenize
+from affectus.features.tokens import Progress, TokenIds, run_layers, tokenize
 from affectus.files import atomic_path
 from affectus.models import Model
 from affectus.models.base import AnyModel
@@ -88,7 +88,14 @@ class RunText:
         return tokenize(corpus, self.encoder, max_tokens=self.settings.text_max_tokens, by_word=by_word)
 
     def encode(
-        self, corpus: Corpus, config: RunConfig, rows: IntArray, *, store: Path | None = None, share: bool = False
+        self,
+        corpus: Corpus,
+        config: RunConfig,
+        rows: IntArray,
+        *,
+        store: Path | None = None,
+        share: bool = False,
+        progress: Progress | None = None,
     ) -> Corpus:
         """Return a corpus with the text as the run's models read it, for some of its rows.
 
@@ -98,6 +105,7 @@ class RunText:
             rows: which to encode, in rising order; the text of the others is missing.
             store: a file for what the frozen layers say, taken if it is there; None for a temporary one.
             share: write the file in any case, not only if it is too much for the memory.
+            progress: told how many texts the frozen layers have read.
 
         Returns:
             A corpus with vectors as its modality ``text`` if the encoder is frozen, else a :class:`TokenCorpus`.
@@ -108,7 +116,7 @@ class RunText:
             states = ids
         else:
             depth = self.encoder.layers - self.trained
-            states = Ragged(_states(ids, rows, self.encoder, depth, store, share), ids.offsets)
+            states = Ragged(_states(ids, rows, self.encoder, depth, store, share, progress), ids.offsets)
         counts = tokens.word_counts
         if counts is not None:
             counts = np.where(np.isin(np.arange(len(counts)), rows), counts, 0)
@@ -236,7 +244,13 @@ def _only(tokens: TokenIds, rows: IntArray) -> tuple[Ragged, IntArray | None]:
 
 
 def _states(
-    ids: Ragged, rows: IntArray, encoder: TextEncoder, depth: int, store: Path | None, share: bool
+    ids: Ragged,
+    rows: IntArray,
+    encoder: TextEncoder,
+    depth: int,
+    store: Path | None,
+    share: bool,
+    progress: Progress | None = None,
 ) -> FloatArray:
     """Return (steps, dim) what the first ``depth`` layers say of each token."""
     shape = (len(ids.values), encoder.dim)
@@ -248,7 +262,7 @@ def _states(
     if store is not None and (share or large):
         with atomic_path(store) as temporary:
             written = np.lib.format.open_memmap(temporary, "w+", np.float32, shape)
-            run_layers(ids, rows, encoder, depth=depth, out=written, threads=threads)
+            run_layers(ids, rows, encoder, depth=depth, out=written, threads=threads, progress=progress)
             written.flush()
         return _states(ids, rows, encoder, depth, store, share)
     values: Any
@@ -258,7 +272,7 @@ def _states(
             values = np.memmap(stream, np.float32, "w+", shape=shape)
     else:
         values = np.empty(shape, np.float32)
-    run_layers(ids, rows, encoder, depth=depth, out=values, threads=threads)
+    run_layers(ids, rows, encoder, depth=depth, out=values, threads=threads, progress=progress)
     return values  # type: ignore[no-any-return]
 
 
