@@ -75,10 +75,7 @@ class Blanchard(Model):
         check_share("dropout", dropout)
         read = {name: dim for name, dim in self.inputs.items() if text or name != TEXT} or self.inputs
         self.unimodal = nn.ModuleDict(
-            {
-                name: FeedForward(dim, (hidden, hidden), dropout=dropout, activation=nn.Tanh)
-                for name, dim in read.items()
-            }
+            {name: FeedForward(dim, (hidden,), dropout=dropout) for name, dim in read.items()}
         )
         self.fusion = FeedForward(len(read) * hidden, (dense,), dropout=dropout)
         self.heads = Heads(dense, tasks)
