@@ -31,7 +31,7 @@ VARIANTS = [
             {"unpool": "interpolate", "layers": 3},
             {"unpool": "interpolate", "conv": "parallel", "unimodal_labels": "own"},
             {"layers": 4, "kernels": [1, 3, 5, 3], "filters": [8, 6, 4, 8], "heads": 2},
-            {"layers": 1, "modality_dropout": 0.3, "loss_weights": {"fused": 3, "reconstructed": 3}},
+            {"layers": 1, "loss_weights": {"fused": 3, "reconstructed": 3}},
             {"subtasks": []},
             {"self_attention": False},
             {"convolution": False},

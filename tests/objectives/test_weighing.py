@@ -5,7 +5,7 @@ import torch
 
 from affectus.labels import emotions_scheme, sentiment_scheme
 from affectus.objectives import choose_tasks
-from affectus.objectives.weighing import UncertaintyWeights, project_conflicts, surgery
+from affectus.objectives.weighing import UncertaintyWeights, loss_weights, project_conflicts, surgery
 
 TASKS = choose_tasks(["polarity", "intensity"], {"sentiment": sentiment_scheme(), "emotions": emotions_scheme()})
 
@@ -53,3 +53,9 @@ def test_surgery_equals_backward_where_nothing_conflicts() -> None:
     layer.zero_grad()
     layer(x).sum().backward()
     assert all(torch.allclose(f, p.grad) for f, p in zip(found, layer.parameters(), strict=True) if p.grad is not None)
+
+
+def test_every_loss_of_a_task_weighs_as_the_task() -> None:
+    tasks = choose_tasks(["polarity:0.5", "intensity:3"], {"sentiment": sentiment_scheme()})
+    names = ("polarity", "intensity", "intensity.text", "polarity.fused.again", "difference", "intensity_of_another")
+    assert loss_weights(tasks, names) == dict(zip(names, (0.5, 3.0, 3.0, 0.5, 1.0, 1.0), strict=True))

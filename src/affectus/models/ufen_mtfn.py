@@ -39,7 +39,7 @@ from affectus.models.base import Heads, Model, ModelOutput, Paper, check_choice,
 from affectus.nn.convolution import MaskedConv1d, stretched
 from affectus.nn.crossmodal import CrossModalAttention
 from affectus.nn.gru import BiGRU
-from affectus.nn.masking import drop_modalities, masked_mean, zero_masked
+from affectus.nn.masking import masked_mean, zero_masked
 from affectus.nn.multihead import MultiHeadAttention
 from affectus.nn.transformer import HalfNormBlock
 from affectus.objectives import Task
@@ -153,8 +153,6 @@ class UFENMTFN(Model):
         ffn: width inside the feed-forward parts of the encoder and of the decoder.
         attention_dropout: share of every attention's weights dropped.
         dropout: share dropped of the summed features and inside the feed-forward parts.
-        modality_dropout: share of the modalities hidden from each utterance in training, never its last one; so that
-            the model answers when one is missing. Not in the paper.
         unimodal_labels: ``joint`` (every head learns the common label) or ``own`` (a modality's head learns that
             modality's label, such as ``sentiment_text``, where the corpus has it).
         subtasks: the modalities whose own heads are in the loss (Table 8), [] for none; empty: all.
@@ -183,7 +181,6 @@ class UFENMTFN(Model):
         ffn: int = 256,
         attention_dropout: float = 0.2,
         dropout: float = 0.1,
-        modality_dropout: float = 0.0,
         unimodal_labels: str = "joint",
         subtasks: Sequence[str] | None = None,
         loss_weights: Mapping[str, float] | None = None,
@@ -198,12 +195,8 @@ class UFENMTFN(Model):
         check_choice("conv", conv, ("stacked", "parallel"))
         check_choice("unpool", unpool, ("linear", "interpolate"))
         check_choice("unimodal_labels", unimodal_labels, ("joint", "own"))
-        for name, share in (
-            ("attention_dropout", attention_dropout),
-            ("dropout", dropout),
-            ("modality_dropout", modality_dropout),
-        ):
-            check_share(name, share)
+        check_share("attention_dropout", attention_dropout)
+        check_share("dropout", dropout)
         for name in (FUSED, RECONSTRUCTED):
             if name in self.inputs:
                 raise AffectusError("A modality has the name of a head", got=name, remedy="Give it another name")
@@ -222,7 +215,7 @@ class UFENMTFN(Model):
                 got=f"filters={list(widths)}",
                 expected="one width, or shared_attention=false",
             )
-        self.unimodal_labels, self.modality_dropout = unimodal_labels, modality_dropout
+        self.unimodal_labels = unimodal_labels
         self.keep_attention = False  # True: forward returns the cross-modal attention weights as well
         self.extract = nn.ModuleDict(
             {
@@ -278,13 +271,10 @@ class UFENMTFN(Model):
         """Predict every task by Y'_m.
 
         Extras: ``prediction.<modality>.<task>`` and ``prediction.fused.<task>``, what the other heads say (of a missing
-        modality nothing that means anything); ``fused`` (B, pairs * dim), what the prediction is made of; ``present``
-        (B, modalities), which modalities were seen; with ``keep_attention`` set also ``attention.<x>.<y>``
-        (B, T_x, T_y), where x attends over y, the mean of the heads.
+        modality nothing that means anything); ``fused`` (B, pairs * dim), what the prediction is made of; with
+        ``keep_attention`` set also ``attention.<x>.<y>`` (B, T_x, T_y), where x attends over y, the mean of the heads.
         """
         masks = {name: batch.masks[name] & batch.mask.unsqueeze(1) for name in self.inputs}
-        if self.training and self.modality_dropout:
-            masks = drop_modalities(masks, self.modality_dropout)
         extras: dict[str, Tensor] = {}
         x: dict[str, Tensor] = {}
         for name, extract in self.extract.items():
@@ -315,7 +305,6 @@ class UFENMTFN(Model):
             fused = zero_masked(decoded, real).flatten(1)
             predictions = self.reconstructed_heads(fused)  # Eq. (16), Y'_m
         extras["fused"] = fused
-        extras["present"] = torch.stack([mask.any(dim=1) for mask in masks.values()], dim=1)
         return ModelOutput(predictions, extras)
 
     def losses(self, output: ModelOutput, batch: Batch) -> dict[str, Tensor]:
@@ -328,7 +317,7 @@ class UFENMTFN(Model):
         for task in self.tasks:
             target = task.target(batch.labels)
             found[task.name] = self.head_weights[last] * task.loss_of(output.predictions[task.name], target)
-            others = {name: self._unimodal_target(task, name, output, batch) for name in self.unimodal_heads}
+            others = {name: self._unimodal_target(task, name, batch) for name in self.unimodal_heads}
             if self.fused_heads is not None and last != FUSED:
                 others[FUSED] = target
             for head, wanted in others.items():
@@ -336,13 +325,13 @@ class UFENMTFN(Model):
                 found[f"{task.name}.{head}"] = self.head_weights[head] * loss
         return found
 
-    def _unimodal_target(self, task: Task, name: str, output: ModelOutput, batch: Batch) -> Tensor:
+    def _unimodal_target(self, task: Task, name: str, batch: Batch) -> Tensor:
         """What a modality's head is to say; NaN where the utterance lacks the modality."""
         own = replace(task, scheme=f"{task.scheme}_{name}")
         if self.unimodal_labels == "own" and own.scheme in batch.labels:
             task = own
-        seen = output.extras["present"][:, list(self.inputs).index(name)]
-        return task.target(batch.labels).masked_fill(~seen.unsqueeze(-1), torch.nan)
+        there = batch.masks[name].any(dim=1, keepdim=True)
+        return task.target(batch.labels).masked_fill(~there, torch.nan)
 
 
 def _per_layer(name: str, values: Sequence[int], layers: int) -> tuple[int, ...]:

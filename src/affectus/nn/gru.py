@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from affectus.nn.masking import zero_masked
+from affectus.nn.masking import to_front, zero_masked
 
 CHUNK = 16
 """Steps whose gates go backward together: few enough to stay in the processor's cache."""
@@ -39,11 +39,7 @@ class BiGRU(nn.Module):
         Returns:
             (B, T, 2 * hidden): the forward state, then the backward one; zero where masked.
         """
-        lengths = mask.sum(dim=1)
-        longest = max(int(lengths.max()), 1)
-        # real steps to the front, in their order: what is left out leaves no trace
-        order = (~mask).to(torch.uint8).argsort(dim=1, stable=True)[:, :longest]  # (B, T')
-        front = _gather(zero_masked(x, mask), order)  # (B, T', dim)
+        front, lengths = to_front(x, mask)  # (B, T', dim)
         y = self._packed(front, lengths) if x.is_cuda else self._stepwise(front, lengths)
         place = (mask.cumsum(dim=1) - 1).clamp(min=0)  # (B, T), where each real step went
         return zero_masked(_gather(y, place), mask)
