@@ -598,11 +598,12 @@ def _open_run(out: Path, file: RunFile) -> None:
     old, new = _as_now(read_json(path)), json.loads(json.dumps(file.model_dump(mode="json")))
     seeds = sorted({*old["config"]["seeds"], *new["config"]["seeds"]})
     for key in ("config", "corpus", "text", "inputs", "tasks"):
-        before, after = old.get(key), new[key]
+        before, after = old[key], new[key]
         if key == "config":
             before, after = {**before, "seeds": []}, {**after, "seeds": []}
         if before != after:
-            part = next((k for k in after if before.get(k) != after[k]), key) if isinstance(after, dict) else key
+            parts = isinstance(before, dict) and isinstance(after, dict)
+            part = next((k for k in after if before.get(k) != after[k]), key) if parts else key
             raise AffectusError(
                 f"The folder holds another run, which differs in {part!r}",
                 where=out,
