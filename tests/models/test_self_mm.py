@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from affectus.errors import AffectusError
 from affectus.models import MODELS
-from affectus.models.self_mm import _Code
+from affectus.models.signed import SignedLabels
 from affectus.objectives import RealLoss
 from affectus.testing import make_batch, make_tasks, repad
 from affectus.training.config import resolve_settings
@@ -229,21 +229,28 @@ class TestOtherKinds:
     def test_signed_labels(self) -> None:
         polarity, intensity, emotions, classes = make_tasks()
         nan = torch.nan
-        assert _Code(intensity).signed(torch.tensor([[-2.0], [nan]])).tolist()[0] == [-2.0]
-        assert _Code(polarity).signed(torch.tensor([[1.0]])).tolist() == [[-1.0, 1.0]]
-        assert torch.isnan(_Code(polarity).signed(torch.tensor([[nan]]))).all()
-        assert _Code(classes).signed(torch.tensor([[2.0]])).tolist() == [[-1.0, -1.0, 1.0]]
-        assert _Code(emotions).signed(torch.tensor([[1.0, 0.0, 0, 0, 0, 0, 1]]))[0, :2].tolist() == [1.0, -1.0]
-        assert (_Code(intensity).limit, _Code(emotions).limit, _Code(intensity).middle) == (3.0, 1.0, 0.0)
+        assert SignedLabels(intensity).of_target(torch.tensor([[-2.0], [nan]])).tolist()[0] == [-2.0]
+        assert SignedLabels(polarity).of_target(torch.tensor([[1.0]])).tolist() == [[-1.0, 1.0]]
+        assert torch.isnan(SignedLabels(polarity).of_target(torch.tensor([[nan]]))).all()
+        assert SignedLabels(classes).of_target(torch.tensor([[2.0]])).tolist() == [[-1.0, -1.0, 1.0]]
+        assert SignedLabels(emotions).of_target(torch.tensor([[1.0, 0.0, 0, 0, 0, 0, 1]]))[0, :2].tolist() == [
+            1.0,
+            -1.0,
+        ]
+        assert (SignedLabels(intensity).limit, SignedLabels(emotions).limit, SignedLabels(intensity).middle) == (
+            3.0,
+            1.0,
+            0.0,
+        )
 
     def test_a_range_without_zero_has_its_middle(self) -> None:
         (ratings,) = make_tasks("ratings")
-        code = _Code(ratings)
+        code = SignedLabels(ratings)
         assert (code.middle, code.limit) == (4.0, 3.0)
         label = torch.tensor([[1.0, 6.0]])
-        torch.testing.assert_close(code.signed(label), torch.tensor([[-3.0, 2.0]]))
-        assert code.loss(label, code.signed(label), torch.ones(1, 2)) == 0
-        assert code.loss(label + 1, code.signed(label), torch.ones(1, 2)) == 1
+        torch.testing.assert_close(code.of_target(label), torch.tensor([[-3.0, 2.0]]))
+        assert code.loss(label, code.of_target(label), torch.ones(1, 2)) == 0
+        assert code.loss(label + 1, code.of_target(label), torch.ones(1, 2)) == 1
 
     def test_an_unknown_range_is_that_of_the_labels(self) -> None:
         task = replace(INTENSITY[0], low=None, high=None)
@@ -267,25 +274,25 @@ class TestOtherKinds:
             (classes, torch.tensor([[2.0], [0.0]])),
             (emotions, torch.tensor([[1.0, 0, 0, 1, 0, 0, 0], [0.0, 0, 0, 0, 0, 0, 1]])),
         ):
-            code, said = _Code(task), torch.randn(2, task.outputs)
-            weight = torch.ones_like(code.signed(target))
-            torch.testing.assert_close(code.loss(said, code.signed(target), weight), task.loss_of(said, target))
-            half = code.loss(said, code.signed(target), 0.5 * weight)
+            code, said = SignedLabels(task), torch.randn(2, task.outputs)
+            weight = torch.ones_like(code.of_target(target))
+            torch.testing.assert_close(code.loss(said, code.of_target(target), weight), task.loss_of(said, target))
+            half = code.loss(said, code.of_target(target), 0.5 * weight)
             torch.testing.assert_close(half, 0.5 * task.loss_of(said, target))
         # a soft label
         said, label = torch.randn(1, 3), torch.tensor([[0.5, -0.5, -1.0]])
         shares = torch.tensor([[0.75, 0.25, 0.0]])
         weight = torch.tensor([[0.3, 0.6, 0.0]])
         expected = 0.3 * F.cross_entropy(said, shares)
-        torch.testing.assert_close(_Code(classes).loss(said, label, weight), expected)
+        torch.testing.assert_close(SignedLabels(classes).loss(said, label, weight), expected)
         missing = torch.full((1, 3), torch.nan)
-        assert _Code(classes).loss(said, missing, weight) == 0
+        assert SignedLabels(classes).loss(said, missing, weight) == 0
 
     def test_balanced_weights_count(self) -> None:
         classes = replace(make_tasks("emotion_class")[0], positive_weights=(1.0, 5.0, 1.0))
         target, said = torch.tensor([[1.0]]), torch.randn(1, 3)
-        code = _Code(classes)
-        got = code.loss(said, code.signed(target), torch.ones(1, 3))
+        code = SignedLabels(classes)
+        got = code.loss(said, code.of_target(target), torch.ones(1, 3))
         torch.testing.assert_close(got, classes.loss_of(said, target))
 
     def test_labels_are_made_for_each_value(self) -> None:

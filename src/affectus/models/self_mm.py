@@ -24,7 +24,6 @@ from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from affectus.batches.batch import Batch
 from affectus.errors import AffectusError
@@ -39,15 +38,15 @@ from affectus.models.base import (
     register_model,
 )
 from affectus.models.options import check_number, check_positive, check_rate, check_size, modality_values
+from affectus.models.signed import SMALLEST, SignedLabels, signed_labels
 from affectus.nn.lstm import LSTM
 from affectus.nn.masking import first_real, masked_mean, zero_masked
 from affectus.nn.table import RowTable
-from affectus.objectives import RealLoss, Task, TaskKind
+from affectus.objectives import Task
 from affectus.vocabulary import TEXT, View
 
 FUSION = "fusion"
 """The head of all modalities together."""
-SMALLEST = 1e-8
 
 
 class _Encoder(nn.Module):
@@ -205,7 +204,7 @@ class SelfMM(Model):
         self.branches = nn.ModuleDict(
             {head: _Branch(entering[head], int(width), tasks, drops[head]) for head, width in dense_of.items()}
         )
-        self._codes = [_Code(task) for task in tasks]
+        self._codes = [SignedLabels(task) for task in tasks]
         self._values = sum(code.width for code in self._codes)
         # per head the labels of every value, then the features
         self.memory = nn.ModuleDict({head: RowTable(self._values + int(width)) for head, width in dense_of.items()})
@@ -304,7 +303,7 @@ class SelfMM(Model):
 
     def _joint(self, batch: Batch) -> Tensor:
         """The common labels (B, values), signed; NaN where missing."""
-        return torch.cat([code.signed(code.task.target(batch.labels)) for code in self._codes], dim=-1)
+        return signed_labels(self._codes, batch.labels)
 
     def _made(self, head: str, batch: Batch, joint: Tensor, real: Tensor | None = None) -> Tensor:
         """The labels made so far for a head; the common ones where there is none yet."""
@@ -347,49 +346,3 @@ def _centres(features: Tensor, members: Tensor) -> Tensor:
     """Mean features (values, dense) of the rows (R, dense) that are members (R, values) of each value; NaN if none."""
     some = members.to(features)
     return some.T @ features / some.sum(dim=0).unsqueeze(1)
-
-
-class _Code:
-    """A task's labels as signed numbers, each value by itself, and the loss against such labels."""
-
-    def __init__(self, task: Task) -> None:
-        self.task, self.width = task, task.outputs
-        self.middle, self.limit = 0.0, None if task.kind is TaskKind.REAL else 1.0
-        if task.kind is TaskKind.REAL and task.low is not None and task.high is not None:
-            # a range without a change of sign has its middle there
-            self.middle = 0.0 if task.low < 0 < task.high else (task.low + task.high) / 2
-            self.limit = max(self.middle - task.low, task.high - self.middle)
-
-    def signed(self, target: Tensor) -> Tensor:
-        """Return (B, outputs) of a target; NaN where missing."""
-        if self.task.kind is TaskKind.REAL:
-            return target - self.middle
-        if self.task.kind is TaskKind.MULTI_LABEL:
-            return 2 * target - 1
-        missing = torch.isnan(target)
-        index = torch.where(missing, 0, target).long().squeeze(-1)
-        return (2.0 * F.one_hot(index, self.width).to(target) - 1).masked_fill(missing, torch.nan)
-
-    def loss(self, output: Tensor, label: Tensor, weight: Tensor) -> Tensor:
-        """Return the weighted mean loss of (B, outputs) against signed labels; 0 where none is known."""
-        known = ~torch.isnan(label)
-        label, weight = torch.where(known, label, 0.0), torch.where(known, weight, 0.0)
-        task = self.task
-        each, factors = torch.zeros_like(label), None
-        if task.positive_weights:
-            factors = output.new_tensor(task.positive_weights)
-        if task.kind is TaskKind.MULTI_LABEL:
-            each = F.binary_cross_entropy_with_logits(output, (label + 1) / 2, pos_weight=factors, reduction="none")
-        elif task.kind is not TaskKind.REAL:
-            share = ((label + 1) / 2).clamp(min=0.0) + SMALLEST
-            share = share / share.sum(dim=-1, keepdim=True)
-            each = F.cross_entropy(output, share, weight=factors, reduction="none").unsqueeze(-1)
-            weight, known = weight.mean(dim=-1, keepdim=True), known.all(dim=-1, keepdim=True)
-        elif task.loss is RealLoss.MSE:
-            each = (output - self.middle - label).square()
-        elif task.loss is RealLoss.L1:
-            each = (output - self.middle - label).abs()
-        else:
-            each = F.smooth_l1_loss(output - self.middle, label, reduction="none")
-        mean: Tensor = (weight * each * known).sum() / known.sum().clamp(min=1)
-        return mean

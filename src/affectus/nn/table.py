@@ -44,3 +44,49 @@ class RowTable(nn.Module):
         if more > 0:
             self.values = torch.cat([self.values, self.values.new_full((more, self.values.shape[1]), torch.nan)])
         self.values[rows] = values.detach()
+
+
+class RecentRows(nn.Module):
+    """The rows of the last few batches; saved with the model's state, and taken back at any size.
+
+    Args:
+        width: numbers per row.
+        batches: how many are kept.
+    """
+
+    stored: Tensor
+
+    def __init__(self, width: int, batches: int) -> None:
+        super().__init__()
+        self.batches = batches
+        # the first column is the age, 1 for the batch before
+        self.register_buffer("stored", torch.empty(0, 1 + width), persistent=False)
+
+    @property
+    def values(self) -> Tensor:
+        """(n, width), the oldest first."""
+        return self.stored[:, 1:]
+
+    @property
+    def full(self) -> bool:
+        """True if the oldest batch is as old as any may be."""
+        return len(self.stored) > 0 and int(self.stored[0, 0]) >= self.batches
+
+    def get_extra_state(self) -> Tensor:
+        """Return all rows with their ages."""
+        return self.stored
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Take them back."""
+        self.stored = state.to(self.stored.device, copy=True)
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self.stored = self.stored[:0].clone()
+
+    def push(self, values: Tensor) -> None:
+        """Append a batch (n, width), which bears no gradient, and forget what is too old."""
+        old = self.stored.clone()
+        old[:, 0] += 1
+        new = torch.cat([values.new_ones(len(values), 1), values.detach()], dim=1)
+        self.stored = torch.cat([old[old[:, 0] <= self.batches], new.to(old)])
