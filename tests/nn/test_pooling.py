@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from affectus.nn.pooling import utterance_means
+from affectus.nn.pooling import masked_max, utterance_means
 from affectus.testing import make_batch, repad
 from affectus.vocabulary import View
 
@@ -25,3 +25,12 @@ def test_a_plain_mean_over_real_steps(view: View) -> None:
             expected = batch.features[name][i][mask].mean(dim=0) if mask.any() else torch.zeros(x.shape[1])
             torch.testing.assert_close(x[i], expected)
             assert present[name][i] == mask.any()
+
+
+def test_the_largest_over_real_steps() -> None:
+    x = torch.tensor([[[1.0, -5.0], [-2.0, -3.0], [9.0, torch.nan]], [[torch.nan] * 2] * 3], requires_grad=True)
+    mask = torch.tensor([[True, True, False], [False] * 3])
+    largest = masked_max(x, mask)
+    torch.testing.assert_close(largest, torch.tensor([[1.0, -3.0], [0.0, 0.0]]))
+    largest.sum().backward()
+    torch.testing.assert_close(x.grad, torch.tensor([[[1.0, 0.0], [0.0, 1.0], [0.0, 0.0]], [[0.0] * 2] * 3]))

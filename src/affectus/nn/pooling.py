@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 
+import torch
 from torch import Tensor
 
 from affectus.batches.batch import Batch
@@ -30,3 +31,13 @@ def utterance_means(batch: Batch, names: Iterable[str]) -> tuple[dict[str, Tenso
             present[name] = mask.any(dim=1) & batch.mask
             vectors[name] = masked_mean(x, mask & batch.mask.unsqueeze(1))
     return vectors, present
+
+
+def masked_max(x: Tensor, mask: Tensor) -> Tensor:
+    """Take the largest of (..., T, d) over the steps that ``mask`` (..., T) admits; zero if it admits none.
+
+    >>> masked_max(torch.tensor([[1.0], [3.0], [float("nan")]]), torch.tensor([True, True, False]))
+    tensor([3.])
+    """
+    largest = torch.where(mask.unsqueeze(-1), x, -torch.inf).amax(dim=-2)
+    return zero_masked(largest, mask.any(dim=-1))
