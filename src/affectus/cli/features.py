@@ -1,4 +1,4 @@
-"""Verbs that make features: features text."""
+"""Verbs that make features: features text, features encoder."""
 
 import json
 from pathlib import Path
@@ -71,6 +71,28 @@ def text(
             f"Added {name}: {card.dim} numbers a step, {summary['steps']} steps, {summary['missing']} utterances "
             f"without ({card.encoder}). Written to {summary['corpus']}"
         )
+
+
+@features_app.command()
+def encoder(
+    run: Annotated[Path, typer.Argument(help="A run that trained a text encoder.")],
+    out: Annotated[Path, typer.Option("--out", help="The folder to write.")],
+    seed: Annotated[int | None, typer.Option(help="Whose model; default: the first seed's.")] = None,
+) -> None:
+    """Write a run's trained text encoder as a folder that makes text features of any corpus.
+
+    Examples:
+
+      affectus train mtmm_es MOSEI --tasks intensity --text-encoder minilm --set text_layers=2 --out RUN
+
+      affectus features encoder RUN --out ENCODER
+
+      affectus features text MOSI --encoder ENCODER
+    """
+    from affectus.training import load_run
+    from affectus.training.encoder_export import export_encoder
+
+    typer.echo(f"Wrote {export_encoder(load_run(run), out, seed=seed)}")
 
 
 def add_to(app: typer.Typer) -> None:
