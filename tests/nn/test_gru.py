@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from affectus.nn.gru import CHUNK, BiGRU, _Steps
+from affectus.nn.gru import CHUNK, BiGRU, LastGRU, _Steps
 
 LENGTHS = torch.tensor([2 * CHUNK + 3, 5, 1])
 
@@ -76,3 +76,19 @@ def test_without_a_real_step_everything_is_zero() -> None:
     assert (y == 0).all()
     y.sum().backward()
     assert all((parameter.grad == 0).all() for parameter in layer.parameters())
+
+
+def test_the_last_state_equals_torch_on_each_sequence_alone() -> None:
+    torch.manual_seed(0)
+    layer = LastGRU(4, 3).double()
+    x = torch.randn(4, 9, 4, dtype=torch.double, requires_grad=True)
+    mask = torch.arange(9) < torch.tensor([[9], [5], [1], [0]])
+    mask[1, 2] = False  # a hole
+    ours = layer(torch.where(mask.unsqueeze(-1), x, torch.nan), mask)
+    theirs = torch.stack([layer.layer(x[i][mask[i]].unsqueeze(0))[1].flatten() for i in range(3)])
+    torch.testing.assert_close(ours[:3], theirs, rtol=0, atol=1e-12)
+    assert (ours[3] == 0).all()
+    inputs = (x, *layer.parameters())
+    found = torch.autograd.grad((ours**2).sum(), inputs)
+    for a, b in zip(found, torch.autograd.grad((theirs**2).sum(), inputs), strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=1e-10)

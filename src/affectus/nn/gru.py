@@ -1,4 +1,4 @@
-"""A bidirectional GRU over sequences of frames, without dropout inside: PyTorch's layer, made fast on a CPU.
+"""GRUs over sequences of frames, without dropout inside: PyTorch's layer, made fast on a CPU.
 
 On a GPU this is PyTorch's own layer over packed sequences. On a CPU the gradient of that grows with the square of the
 length (2.3 s for one batch of 32 sequences of 500 steps), so the steps are taken here, and their gradient is written
@@ -53,17 +53,45 @@ class BiGRU(nn.Module):
         steps = torch.arange(x.shape[1])
         # the backward direction reads each sequence from its own end; this order is its own inverse
         turned = torch.where(steps < lengths.unsqueeze(1), lengths.unsqueeze(1) - 1 - steps, steps)  # (B, T')
-        both = torch.stack([x, _gather(x, turned)]).transpose(1, 2)  # (2, T', B, dim)
-        inner, recurrent, inner_bias, bias = (
-            torch.stack([getattr(self.layer, f"{name}_l0{suffix}") for suffix in ("", "_reverse")])
-            for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-        )
-        hidden = self.layer.hidden_size
-        # the recurrent bias of the reset and update gates adds to the input's; that of the candidate is gated
-        inner_bias = inner_bias + torch.cat([bias[:, : 2 * hidden], torch.zeros_like(bias[:, 2 * hidden :])], dim=1)
-        states = _Steps.apply(both, inner, inner_bias, recurrent, bias[:, 2 * hidden :])  # type: ignore[no-untyped-call]
-        forward, backward = states.transpose(1, 2)  # (B, T', hidden) each
+        both = torch.stack([x, _gather(x, turned)])  # (2, B, T', dim)
+        forward, backward = _states(self.layer, both, ("", "_reverse"))  # (B, T', hidden) each
         return torch.cat([forward, _gather(backward, turned)], dim=-1)
+
+
+class LastGRU(nn.Module):
+    """A GRU in one direction whose masked steps are skipped, read after the last real step.
+
+    Args:
+        dim: width of the input.
+        hidden: size of the state.
+    """
+
+    def __init__(self, dim: int, hidden: int) -> None:
+        super().__init__()
+        self.layer = nn.GRU(dim, hidden, batch_first=True)
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        """Map (B, T, dim) and its mask (B, T) to (B, hidden), zero for a sample without a real step."""
+        front, lengths = to_front(x, mask)  # (B, T', dim)
+        states = self.layer(front)[0] if x.is_cuda else _states(self.layer, front.unsqueeze(0), ("",))[0]
+        last = _gather(states, (lengths - 1).clamp(min=0).unsqueeze(1)).squeeze(1)
+        return zero_masked(last, lengths > 0)
+
+
+def _states(layer: nn.GRU, x: Tensor, suffixes: tuple[str, ...]) -> Tensor:
+    """Run each direction of a layer, named by the ending of its weights, over an input of its own.
+
+    (D, B, T, dim) to (D, B, T, hidden).
+    """
+    inner, recurrent, inner_bias, bias = (
+        torch.stack([getattr(layer, f"{name}_l0{suffix}") for suffix in suffixes])
+        for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+    )
+    hidden = layer.hidden_size
+    # the recurrent bias of the reset and update gates adds to the input's; that of the candidate is gated
+    inner_bias = inner_bias + torch.cat([bias[:, : 2 * hidden], torch.zeros_like(bias[:, 2 * hidden :])], dim=1)
+    states: Tensor = _Steps.apply(x.transpose(1, 2), inner, inner_bias, recurrent, bias[:, 2 * hidden :])  # type: ignore[no-untyped-call]
+    return states.transpose(1, 2)
 
 
 def _gather(x: Tensor, index: Tensor) -> Tensor:
