@@ -22,6 +22,7 @@ from affectus.models import (
     random_forest,
     self_mm,
     svm,
+    teney,
     tfn,
     ufen_mtfn,
 )
@@ -68,6 +69,7 @@ __all__ = [
     "register_model",
     "self_mm",
     "svm",
+    "teney",
     "tfn",
     "ufen_mtfn",
 ]
