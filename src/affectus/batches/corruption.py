@@ -137,8 +137,8 @@ def add_noise(
     scale = 10.0 ** (-decibels / 20.0)
     for name in modalities:
         values = values_of(batch, name)
-        if values is None:
-            continue
+        if values is None or name not in deviations:
+            continue  # ids, or nothing measured anywhere
         rows = batch.rows.cpu().numpy()
         places: list[npt.ArrayLike] = [rows.reshape(*rows.shape, *[1] * (values.dim() - rows.ndim))]
         for axis in range(rows.ndim, values.dim()):

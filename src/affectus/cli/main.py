@@ -7,7 +7,7 @@ import typer
 from rich.console import Console
 
 import affectus
-from affectus.cli import comparing, data, exporting, features, fitting, folding, reporting, reproducing
+from affectus.cli import comparing, data, exporting, features, fitting, folding, reporting, reproducing, robustness
 from affectus.errors import AffectusError
 
 app = typer.Typer(
@@ -25,6 +25,7 @@ features.add_to(app)
 fitting.add_to(app)
 reporting.add_to(app)
 comparing.add_to(app)
+robustness.add_to(app)
 reproducing.add_to(app)
 folding.add_to(app)
 

@@ -71,8 +71,8 @@ class _RunCharts:
     thresholds: list[Chart]
 
 
-def render(report: Report) -> str:
-    """Return the page."""
+def page_environment() -> Environment:
+    """Return the templates, with their filters."""
     environment = Environment(
         loader=PackageLoader("affectus.report"),
         autoescape=True,
@@ -84,13 +84,21 @@ def render(report: Report) -> str:
     environment.filters.update(
         number=text_number, count=count, anchor=_anchor, breakable=_breakable, rule_name=lambda rule: RULE_NAMES[rule]
     )
-    # the style sheet is ours, and quotes in it must stay quotes
-    style = Markup(files("affectus.report").joinpath("templates/style.css").read_text(encoding="utf-8").strip())
+    return environment
+
+
+def page_style() -> Markup:
+    """Return the style sheet, which is ours, so that quotes in it stay quotes."""
+    return Markup(files("affectus.report").joinpath("templates/style.css").read_text(encoding="utf-8").strip())
+
+
+def render(report: Report) -> str:
+    """Return the page."""
     headline = [row for row in report.scores if row.metric in HEADLINE]
     versions = list(dict.fromkeys(", ".join(f"{k} {v}" for k, v in run.versions.items()) for run in report.runs))
     values: dict[str, Any] = {
         "report": report,
-        "style": style,
+        "style": page_style(),
         "title": _title(report),
         "contents": _contents(report),
         # a corpus with tasks of its own has none of the usual figures
@@ -102,7 +110,7 @@ def render(report: Report) -> str:
     parts = (_classes, _heatmaps, _maps, _modalities)
     for part in parts:
         values |= part(report)
-    return environment.get_template("report.html.j2").render(values)
+    return page_environment().get_template("report.html.j2").render(values)
 
 
 def _title(report: Report) -> str:
