@@ -42,6 +42,16 @@ def test_equals_torch_with_packed_sequences_and_so_do_the_gradients() -> None:
         assert (b != 0).any()
 
 
+def test_the_way_of_other_devices_gives_the_same() -> None:
+    layer, x, mask = _case()
+    mask[0, 4:9] = False
+    expected = layer(x, mask)
+    layer._stepwise = layer._packed
+    torch.testing.assert_close(layer(x, mask), expected)
+    nothing = torch.zeros_like(mask)
+    assert (layer(x, nothing) == 0).all()
+
+
 @pytest.mark.parametrize("steps", [1, CHUNK, CHUNK + 2])
 def test_gradient_of_the_steps(steps) -> None:
     torch.manual_seed(1)

@@ -40,7 +40,7 @@ class BiGRU(nn.Module):
             (B, T, 2 * hidden): the forward state, then the backward one; zero where masked.
         """
         front, lengths = to_front(x, mask)  # (B, T', dim)
-        y = self._packed(front, lengths) if x.is_cuda else self._stepwise(front, lengths)
+        y = self._stepwise(front, lengths) if x.device.type == "cpu" else self._packed(front, lengths)
         place = (mask.cumsum(dim=1) - 1).clamp(min=0)  # (B, T), where each real step went
         return zero_masked(_gather(y, place), mask)
 

@@ -33,7 +33,7 @@ def attend(
     Returns:
         (B, H, T, d); zero for a sample without a key.
     """
-    if dropout and not q.is_cuda and q.shape[1] * q.shape[2] * k.shape[2] >= LONG:
+    if dropout and q.device.type == "cpu" and q.shape[1] * q.shape[2] * k.shape[2] >= LONG:
         found: Tensor = _Pieces.apply(q, k, v, keys, reach, dropout)  # type: ignore[no-untyped-call]
         return found
     admitted, some = _some_key(keys)
