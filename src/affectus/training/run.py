@@ -408,6 +408,7 @@ def _best_of_each_task(
         model = _create(config, inputs, tasks, text)
         assert isinstance(model, Model)
         load_weights(model, folder / f"{file}.safetensors")
+        model.stage = "done"
         save_weights(model, folder / f"model.{task}.safetensors")
         models[task] = model
     return PerTask(models)
