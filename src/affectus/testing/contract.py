@@ -266,11 +266,11 @@ def _told(model: Model, output: ModelOutput, batch: Batch) -> Tensor:
 
 
 def _train(model: Model, batch: Batch, steps: int, *, enough: float = 0.0) -> None:
-    """Train every stage on one batch, each until its predictions' loss is below ``enough``, then go to evaluation."""
+    """Train every stage on one batch, as long as it may, until the loss is below ``enough``; then go to evaluation."""
     for stage in model.stages():
         model.train()
         optimizers = [_optimizer(part) for part in stage.passes]
-        for epoch in range(steps):
+        for epoch in range(min(steps, stage.epochs or steps)):
             for part, optimizer in zip(stage.passes, optimizers, strict=True):
                 model.stage = part.name
                 model.zero_grad()
