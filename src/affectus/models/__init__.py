@@ -3,6 +3,7 @@
 from affectus.models import (
     bc_lstm,
     blanchard,
+    cdbn,
     edm,
     ef_lstm,
     graph_mfn,
@@ -49,6 +50,7 @@ __all__ = [
     "Stage",
     "bc_lstm",
     "blanchard",
+    "cdbn",
     "edm",
     "ef_lstm",
     "graph_mfn",
