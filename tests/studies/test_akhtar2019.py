@@ -93,8 +93,9 @@ def test_table7_has_every_contextual_model_and_the_papers_rows(study: tuple[Page
     assert by["mtmm_es", "multi", "emotions.weighted_f1"]["published"] == pytest.approx(0.786)
     assert by["graph_mfn", "single", "emotions.fear.weighted_f1"]["published"] == pytest.approx(0.899)
     assert by["majority", "single", "emotions.fear.weighted_f1"]["doubt"]
-    text = page.markdown()
-    assert "| graph_mfn | 89.9 | – | – | 62.0 | – | – |" in text
+    # a system that reads no contextual view here has the paper's figures alone
+    (line,) = [line for line in page.markdown().splitlines() if line.startswith("| graph_mfn") and "| 89.9 |" in line]
+    assert line.endswith("| 89.9 | – | – | 62.0 | – | – |")
 
 
 def test_table7_has_the_rows_of_significance(study: tuple[Page, Path]) -> None:

@@ -295,7 +295,7 @@ def _run_in_processes(states: _States, corpus: Path, out: Path, jobs: int, threa
                 cell, process, result = running[ready]
                 try:
                     message = ready.recv()
-                except EOFError:
+                except (EOFError, OSError):
                     process.join()
                     del running[ready]
                     states.ended(cell, result[0] if result else _said_nothing(process.exitcode))

@@ -90,6 +90,7 @@ def make_plan(
     seeds: tuple[int, ...],
     options: Mapping[str, Any],
     training: Mapping[str, Any],
+    systems: Sequence[str] | None = None,
 ) -> Plan:
     """Work out the cells of the wanted tables.
 
@@ -100,6 +101,7 @@ def make_plan(
         seeds: of every cell.
         options: of MTMM-ES, over those of the experiment.
         training: settings, over those of the experiment and of the other systems.
+        systems: the other systems of Table 7; None for all.
 
     Raises:
         AffectusError: the corpus has neither sentiment nor emotions, none of the three modalities, or nothing to judge.
@@ -159,10 +161,13 @@ def make_plan(
     if "claims" in tables and context:
         for name, changes in ABLATIONS.items():
             cells[f"{plan.main}-{name}"] = ours(f"{plan.main}-{name}", plan.full, last, {}, **changes)
-    systems = _systems(experiment.model, plan, training, seeds) if "7" in tables else {}
-    cells |= {cell.name: cell for of in systems.values() for cell in of.values()}
+    for name in systems or ():
+        _ = MODELS[name]
+    others = _systems(experiment.model, plan, training, seeds) if "7" in tables else {}
+    others = {name: of for name, of in others.items() if systems is None or name in systems}
+    cells |= {cell.name: cell for of in others.values() for cell in of.values()}
     costed = {a: ours(plan.cell(plan.full, a), plan.full, a, {}) for a in (JOINT, *tasks)} if last == JOINT else {}
-    names = {system: {task: cell.name for task, cell in of.items()} for system, of in systems.items()}
+    names = {system: {task: cell.name for task, cell in of.items()} for system, of in others.items()}
     return Plan(corpus, plan.split, tasks, sets, context, names, cells, costed, plan.lacks)
 
 

@@ -41,6 +41,7 @@ def reproduce(
     threads: int = 1,
     device: str = "auto",
     tables: Sequence[str] | None = None,
+    systems: Sequence[str] | None = None,
     options: Mapping[str, Any] | None = None,
     training: Mapping[str, Any] | None = None,
     command: str = "",
@@ -58,6 +59,7 @@ def reproduce(
         threads: of torch, for each process.
         device: ``auto``, ``cpu`` or ``cuda``.
         tables: which parts (``plan.TABLES``); None for all.
+        systems: the other systems of Table 7; None for all that the corpus allows.
         options: of MTMM-ES, over those of the packaged experiment.
         training: settings of every system, over the published ones.
         command: as it was given, for the page; without absolute paths.
@@ -75,34 +77,42 @@ def reproduce(
     if not folders:
         raise AffectusError("No corpus is given", remedy="Give its folder with --corpus")
     names = _names(folders)
-    parts, hashes = [], {}
-    for folder, name in zip(folders, names, strict=True):
-        mine = out if len(folders) == 1 else out / name
-        plan = make_plan(
+    # what a corpus does not allow is said before hours are spent on another
+    plans = [
+        make_plan(
             load_corpus(folder),
             experiment,
             tables=chosen,
             seeds=listed,
             options=options or {},
             training=training or {},
+            systems=systems,
         )
+        for folder in folders
+    ]
+    parts, hashes, judged = [], {}, set(listed)
+    for folder, name, plan in zip(folders, names, plans, strict=True):
+        mine = out if len(folders) == 1 else out / name
         sha = hashes[name] = corpus_hash(folder)
         with lock_folder(mine):
             changes = {"options": dict(options or {}), "training": dict(training or {})}
             open_study(mine, {"study": "akhtar2019", "corpus": sha, **changes})
             cells = list(plan.cells.values())
             outcomes = run_cells(cells, folder, mine, jobs=jobs, threads=threads, device=device, report=report)
-            failed = [o for o in outcomes.values() if o.failure]
+            # the folder may hold more seeds than were asked for now; they are judged too
+            judged |= {seed for outcome in outcomes.values() if outcome.run for seed in outcome.run.seeds}
+            failed = [outcome for outcome in outcomes.values() if outcome.failure]
             if failed and len(failed) == len(outcomes):
                 raise AffectusError("No system could be trained", where=mine, got=str(failed[0].failure).rstrip("."))
             judge = Judge(outcomes, plan.corpus, plan.split, say)
             sections = _sections(chosen, plan, judge, experiment, folder, mine, sha, threads, say)
         parts.append(_part(plan, name, sha, failed, mine, sections))
+    seeds_shown = tuple(sorted(judged))
     return Page(
         "Akhtar et al. 2019, reproduced",
-        _head(experiment, listed, command, options, training),
+        _head(experiment, seeds_shown, command, options, training),
         tuple(parts),
-        {**_facts(listed, command, options, training), "sha256": hashes},
+        {**_facts(seeds_shown, command, options, training), "sha256": hashes},
     )
 
 
