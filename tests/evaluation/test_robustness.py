@@ -294,7 +294,7 @@ def test_the_command(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture
     page, data = tmp_path / "page.html", tmp_path / "data.json"
     assert main([*call, "--corruptions", "missing,noise", "--out", str(page), "--json", str(data)]) == 0
     printed = capsys.readouterr().out
-    for part in ("Area under the curve, embedded, test", "plain: clean", "hidden: clean", "missing", "noise", "Wrote "):
+    for part in ("Area under the curve, embedded, test", "plain", "hidden", "missing", "noise", "Wrote "):
         assert part in printed
     assert [one["run"] for one in json.loads(data.read_text(encoding="utf-8"))] == ["plain", "hidden"]
     assert "<h2>Gaussian noise</h2>" in page.read_text(encoding="utf-8")

@@ -93,31 +93,36 @@ def robustness(
 def _print_areas(found: "list[Robustness]", metrics: list[str]) -> None:
     from affectus.report.robustness import area_rows, run_labels
 
-    first = found[0]
+    first, rows = found[0], area_rows(found, metrics)
     table = Table(
         title=f"Area under the curve, {first.corpus}, {first.split} ({first.n} utterances), {first.draws} draws",
         title_justify="left",
+        caption="An area is the mean of a figure over the levels of a corruption; ↑ more is better, ↓ less.",
+        caption_justify="left",
     )
     table.add_column("corruption")
     table.add_column("of")
-    table.add_column("figure")
-    for label in run_labels(found):
-        table.add_column(f"{label}: clean", justify="right")
-        table.add_column("area", justify="right")
+    for row in rows[: len(metrics)]:
+        for label in run_labels(found):
+            table.add_column(f"{row.metric} {'↑' if row.higher else '↓'}\n{label}", justify="right")
+    table.add_row("none", "", *(_figure(value) for row in rows[: len(metrics)] for value in row.clean))
     before = ""
-    for row in area_rows(found, metrics):
-        cells = []
-        for clean, area in zip(row.clean, row.areas, strict=True):
-            cells += ["" if value is None else f"{value[0]:.4f} ± {value[1]:.4f}" for value in (clean, area)]
-        if before not in ("", row.corruption):
+    for start in range(0, len(rows), len(metrics)):
+        of_curve = rows[start : start + len(metrics)]
+        corruption = of_curve[0].corruption
+        if corruption != before:
             table.add_section()
-        shown = row.corruption if row.corruption != before else ""
-        table.add_row(shown, row.target, f"{row.metric} {'↑' if row.higher else '↓'}", *cells)
-        before = row.corruption
+        cells = [_figure(value) for row in of_curve for value in row.areas]
+        table.add_row(corruption if corruption != before else "", of_curve[0].target, *cells)
+        before = corruption
     console = output()
     console.print(table)
     for note in dict.fromkeys(note for one in found for note in one.notes):
         console.print(note, style="yellow", markup=False)
+
+
+def _figure(value: tuple[float, float] | None) -> str:
+    return "" if value is None else f"{value[0]:.3f} ± {value[1]:.3f}"
 
 
 def add_to(app: typer.Typer) -> None:

@@ -28,7 +28,19 @@ from affectus.report.charts.drawing import (
     text_number,
     ticks,
 )
-from affectus.report.rendering import HEADLINE, page_environment, page_style
+from affectus.report.rendering import page_environment, page_style
+
+MAIN = (
+    "polarity.accuracy",
+    "intensity.mae",
+    "intensity.pearson",
+    "emotions.weighted_f1",
+    "emotion_intensity.mae",
+    "emotion_class.weighted_f1",
+    "ratings.mae",
+    "ratings.pearson",
+)
+"""What is shown if nothing is asked for; there is a curve of each for every corruption and target."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +95,7 @@ def choose_metrics(found: Sequence[Robustness], wanted: Sequence[str] | None = N
     for name in wanted or ():
         if name not in shared:
             raise AffectusError(f"No figure {name!r} is there", expected="one of: " + ", ".join(shared))
-    main = [name for name in shared if name in HEADLINE]
+    main = [name for name in shared if name in MAIN]
     return list(wanted) if wanted else main or [name for name in shared if name.count(".") == 1] or shared
 
 
@@ -186,6 +198,22 @@ class _Section:
     charts: list[Chart]
 
 
+@dataclass(frozen=True)
+class _AreaTable:
+    """Metrics in columns, each with all runs; a row per corruption and target, the first without any."""
+
+    metrics: tuple[AreaRow, ...]
+    rows: tuple[tuple[str, str, tuple[tuple[float, float] | None, ...]], ...]
+
+
+def _area_table(rows: Sequence[AreaRow], metrics: int) -> _AreaTable:
+    first = tuple(rows[:metrics])
+    groups = [rows[start : start + metrics] for start in range(0, len(rows), metrics)]
+    clean = ("none", "", tuple(value for row in first for value in row.clean))
+    damaged = [(of[0].corruption, of[0].target, tuple(area for row in of for area in row.areas)) for of in groups]
+    return _AreaTable(first, (clean, *damaged))
+
+
 def _sections(found: Sequence[Robustness], labels: Sequence[str], metrics: Sequence[str]) -> list[_Section]:
     sections = []
     for name in dict.fromkeys(curve.corruption for one in found for curve in one.curves):
@@ -227,7 +255,7 @@ def render_robustness(found: Sequence[Robustness], *, metrics: Sequence[str] | N
             runs=list(zip(labels, found, strict=True)),
             labels=labels,
             notes=list(dict.fromkeys(note for one in found for note in one.notes)),
-            areas=area_rows(found, chosen),
+            areas=_area_table(area_rows(found, chosen), len(chosen)),
             sections=_sections(found, labels, chosen),
             nothing=NOTHING,
         )
