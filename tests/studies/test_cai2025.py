@@ -39,6 +39,10 @@ def test_the_experiments_hold_the_papers_tables() -> None:
 def test_the_plan_has_a_cell_for_every_row_and_trains_nothing_twice() -> None:
     corpus = make_embedded(videos=12, steps=True)
     plan = make_plan(corpus, tables=choose_tables(None), seeds=(0,), options={}, training={})
+    few = make_plan(corpus, tables=("comparison",), seeds=(0,), options={}, training={}, systems=["linear"])
+    assert set(few.cells) == {"complete", "system-linear"}
+    with pytest.raises(AffectusError, match="Unknown model 'liner'"):
+        make_plan(corpus, tables=("comparison",), seeds=(0,), options={}, training={}, systems=["liner"])
     assert [dict(row)["layers"] for row in plan.parts["7"]] == [str(depth) for depth in DEPTHS]
     assert [dict(row)["subtasks"] for row in plan.parts["8"]] == ["M", "MA", "MT", "MV", "MAT", "MAV", "MTV", "MATV"]
     assert [dict(row)["without"] for row in plan.parts["9"]] == [*REMOVALS, "none"]
@@ -63,7 +67,14 @@ def test_own_label_ranges_and_names_choose_protocol_and_experiment() -> None:
 def test_the_page_says_what_came_out(words: Path, tmp_path: Path) -> None:
     def run() -> str:
         page = reproduce(
-            [words], out=tmp_path / "study", seeds=2, tables=["9", "3"], options=SMALL, training=QUICK, command="x"
+            [words],
+            out=tmp_path / "study",
+            seeds=1,
+            tables=["9", "3"],
+            systems=["linear"],
+            options=SMALL,
+            training=QUICK,
+            command="x",
         )
         return page.markdown()
 
@@ -80,7 +91,13 @@ def test_the_page_says_what_came_out(words: Path, tmp_path: Path) -> None:
 
 def test_claims_are_tested_with_the_error_turned(words: Path, tmp_path: Path) -> None:
     page = reproduce(
-        [words], out=tmp_path / "study", seeds=1, tables=["claims"], options=SMALL, training={**QUICK, "epochs": 2}
+        [words],
+        out=tmp_path / "study",
+        seeds=1,
+        tables=["claims"],
+        systems=["linear"],
+        options=SMALL,
+        training=QUICK,
     )
     (section,) = page.parts[0][2]
     tests = section.data

@@ -95,6 +95,9 @@ def reproduce(
             "3, 4, 5), 7, 8, 9, 10. Default: all.",
         ),
     ] = None,
+    systems: Annotated[
+        str | None, typer.Option(help="The other systems to compare with, by commas. Default: all that can be trained.")
+    ] = None,
     set_: Annotated[
         list[str] | None,
         typer.Option(
@@ -145,9 +148,10 @@ def reproduce(
             threads=threads,
             device=device,
             tables=parse_names(tables),
+            systems=parse_names(systems),
             options=options,
             training=training,
-            command=_command(paper, corpus, seeds, tables, set_ or []),
+            command=_command(paper, corpus, seeds, tables, systems, set_ or []),
             report=progress,
             say=progress.say,
         )
@@ -171,12 +175,14 @@ def reproduce(
     typer.echo(f"Wrote {folder / paper}.md, .json and .tex" + (f", and {page}" if page else ""))
 
 
-def _command(paper: str, corpora: list[Path], seeds: str | None, tables: str | None, changes: list[str]) -> str:
+def _command(
+    paper: str, corpora: list[Path], seeds: str | None, tables: str | None, systems: str | None, changes: list[str]
+) -> str:
     """Return the command for the page, with the names of the corpora's folders: no path of a machine stands in it."""
     words = ["affectus", "reproduce", paper]
     for corpus in corpora:
         words += ["--corpus", corpus.resolve().name]
-    for option, value in (("--seeds", seeds), ("--tables", tables)):
+    for option, value in (("--seeds", seeds), ("--tables", tables), ("--systems", systems)):
         words += [option, value] if value else []
     for change in changes:
         words += ["--set", change]

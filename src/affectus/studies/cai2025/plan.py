@@ -95,19 +95,23 @@ def make_plan(
     seeds: tuple[int, ...],
     options: Mapping[str, Any],
     training: Mapping[str, Any],
+    systems: Sequence[str] | None = None,
 ) -> Plan:
     """Work out the cells of the wanted tables.
 
     Args:
         corpus: to train and judge on.
         tables: which parts.
+        systems: which other systems to compare with; None for all.
         seeds: of every cell.
         options: of UFEN + MTFN, over those of the experiment.
         training: settings of every cell, over those of the experiment and of the other systems.
 
     Raises:
-        AffectusError: the corpus has no label with real values, or nothing to judge.
+        AffectusError: the corpus has no label with real values, or nothing to judge; a system is unknown.
     """
+    for name in systems or ():
+        _ = MODELS[name]
     known = available_tasks(corpus.schemes)
     task = next((name for name in ("intensity", "ratings") if name in known), None)
     if task is None:
@@ -182,7 +186,7 @@ def make_plan(
     lacks = _lacks(corpus, task, table, here)
     if {"comparison", "claims"} & set(tables):
         for name in MODELS:
-            if name in (MODEL, "majority"):
+            if name in (MODEL, "majority") or (systems is not None and name not in systems):
                 continue
             chosen_view = _view(MODELS[name], view)
             if chosen_view is None or known[task].kind not in MODELS[name].kinds:

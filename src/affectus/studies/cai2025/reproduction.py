@@ -103,6 +103,7 @@ def reproduce(
     threads: int = 1,
     device: str = "auto",
     tables: Sequence[str] | None = None,
+    systems: Sequence[str] | None = None,
     options: Mapping[str, Any] | None = None,
     training: Mapping[str, Any] | None = None,
     command: str = "",
@@ -120,6 +121,7 @@ def reproduce(
         threads: of torch, for each process.
         device: ``auto``, ``cpu`` or ``cuda``.
         tables: which parts (``plan.TABLES``, or 3, 4, 5 for the comparison); None for all.
+        systems: which other systems to compare with; None for all that the corpus allows.
         options: of UFEN + MTFN, over those of the packaged experiment.
         training: settings of every system, over the published ones.
         command: as it was given, for the page; without absolute paths.
@@ -141,7 +143,12 @@ def reproduce(
         name = folder.resolve().name
         mine = out if len(folders) == 1 else out / f"{number}-{name}"
         plan = make_plan(
-            load_corpus(folder), tables=chosen, seeds=listed, options=options or {}, training=training or {}
+            load_corpus(folder),
+            tables=chosen,
+            seeds=listed,
+            options=options or {},
+            training=training or {},
+            systems=systems,
         )
         sha = hashes[name] = corpus_hash(folder)
         with lock_folder(mine):
