@@ -105,10 +105,10 @@ def make(name, seed):
     torch.manual_seed(seed)
     model = build(args)
     weights = all_weights(model)
-    for key, parameter in weights.items():
-        # away from zero, so that every part of the model counts
-        if parameter.requires_grad and key.endswith(("bias", "norm.weight", "fusion_bias")):
-            torch.nn.init.normal_(parameter, std=0.5)
+    for parameter in weights.values():
+        # far from zero, so that every part of the model counts
+        if parameter.requires_grad:
+            torch.nn.init.normal_(parameter, std=0.5 if parameter.dim() == 1 else 1.5 * parameter.shape[-1] ** -0.5)
     inputs = {key: torch.randn(BATCH, STEPS, dim) for key, dim in DIMS.items()}
     label = torch.rand(BATCH, 1) * 6 - 3
     model.train()

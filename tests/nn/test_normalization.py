@@ -20,8 +20,9 @@ def test_normalises_the_real_rows_as_torch_does() -> None:
     assert (got[~mask] == 0).all()
     # the first batch's statistics are all that is known
     torch.testing.assert_close(ours.norm.running_mean, x[mask].mean(dim=0))
-    torch.testing.assert_close(ours.norm.running_var, x[mask].var(dim=0))
-    ours.eval()
+    torch.testing.assert_close(ours.norm.running_var, x[mask].var(dim=0, correction=0))
+    # so that in evaluation the same batch gives the same
+    torch.testing.assert_close(ours.eval()(garbage, mask), got)
     theirs.eval()
     theirs.load_state_dict(ours.norm.state_dict())
     torch.testing.assert_close(ours(garbage, mask)[mask], theirs(x[mask]))
@@ -63,7 +64,7 @@ def test_each_step_as_torch_does() -> None:
     got, expected = ours(x.reshape(12, 5), step, real).view(3, 4, 5), theirs(x)
     torch.testing.assert_close(got, expected)
     torch.testing.assert_close(ours.norm.running_mean, x.mean(dim=(0, 2)))
-    torch.testing.assert_close(ours.norm.running_var, x.var(dim=(0, 2)))
+    torch.testing.assert_close(ours.norm.running_var, x.var(dim=(0, 2), correction=0))
     weights = torch.randn_like(got)
     gradients = torch.autograd.grad((got * weights).sum(), (x, *ours.parameters()))
     for a, b in zip(gradients, torch.autograd.grad((expected * weights).sum(), (x, *theirs.parameters())), strict=True):
@@ -95,4 +96,4 @@ def test_a_step_of_one_value_is_normalised_by_what_was_seen_before() -> None:
     torch.testing.assert_close(got[:2, 0], torch.tensor([-1.0, 1.0]))
     assert got[2, 0].item() == pytest.approx(5, abs=1e-4)  # nothing was seen: mean 0, variance 1
     assert layer.norm.running_mean.tolist() == [2.0, 0.0]
-    assert layer.norm.running_var.tolist() == [2.0, 1.0]
+    assert layer.norm.running_var.tolist() == [1.0, 1.0]

@@ -20,7 +20,6 @@ import torch
 from torch import Tensor, nn
 
 from affectus.batches.batch import Batch
-from affectus.errors import AffectusError
 from affectus.models.base import (
     Model,
     ModelOutput,
@@ -30,7 +29,7 @@ from affectus.models.base import (
     check_share,
     register_model,
 )
-from affectus.models.options import check_size, modality_values
+from affectus.models.options import check_number, check_size, modality_values
 from affectus.nn.subnets import Subnets
 from affectus.objectives import Task
 from affectus.vocabulary import View
@@ -148,10 +147,8 @@ class LMF(Model):
     ) -> None:
         super().__init__(inputs=inputs, tasks=tasks)
         check_share("dropout", dropout)
-        if factor_learning_rate is not None and not 0 < factor_learning_rate < float("inf"):
-            raise AffectusError(
-                "The option 'factor_learning_rate' must be a positive number", got=repr(factor_learning_rate)
-            )
+        if factor_learning_rate is not None:
+            check_number("factor_learning_rate", factor_learning_rate)
         sizes = modality_values("widths", self.inputs, hidden, widths, check_size)
         self.subnets = Subnets(self.inputs, sizes, text_out=text_out, dropout=dropout)
         self.fusions = nn.ModuleDict(

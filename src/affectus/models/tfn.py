@@ -17,7 +17,7 @@ Deviations:
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -50,7 +50,7 @@ LARGEST = 200_000_000
             "options": {
                 "widths": {"text": 128, "audio": 32, "vision": 128},
                 "text_out": 32,
-                "dense": 64,
+                "post_fusion": 64,
                 "dropout": 0.3,
                 "fusion_dropout": 0.5,
             },
@@ -60,7 +60,7 @@ LARGEST = 200_000_000
             "options": {
                 "widths": {"text": 128, "audio": 16, "vision": 128},
                 "text_out": 128,
-                "dense": 16,
+                "post_fusion": 16,
                 "dropout": 0.4,
                 "fusion_dropout": 0.4,
             },
@@ -70,7 +70,7 @@ LARGEST = 200_000_000
             "options": {
                 "widths": {"text": 128, "audio": 32, "vision": 128},
                 "text_out": 256,
-                "dense": 32,
+                "post_fusion": 32,
                 "dropout": 0.4,
                 "fusion_dropout": 0.4,
             },
@@ -87,7 +87,7 @@ class TFN(Model):
         hidden: size of each modality's network.
         widths: sizes of the modalities that have another than ``hidden``.
         text_out: width of the text's vector.
-        dense: width of the layers after the product.
+        post_fusion: width of the layers after the product.
         dropout: share dropped in each modality's network.
         fusion_dropout: share of the product dropped.
         bounded: predict real labels within their range, by a sigmoid.
@@ -101,7 +101,7 @@ class TFN(Model):
         hidden: int = 32,
         widths: Mapping[str, int] | None = None,
         text_out: int = 32,
-        dense: int = 64,
+        post_fusion: int = 32,
         dropout: float = 0.3,
         fusion_dropout: float = 0.5,
         bounded: bool = True,
@@ -112,33 +112,61 @@ class TFN(Model):
         sizes = modality_values("widths", self.inputs, hidden, widths, check_size)
         self.subnets = Subnets(self.inputs, sizes, text_out=text_out, dropout=dropout)
         width = math.prod(size + 1 for size in self.subnets.widths.values())
-        if width * dense > LARGEST:
+        if width * post_fusion > LARGEST:
             raise AffectusError(
                 "The product of the modalities is too large",
                 got=" * ".join(f"{size + 1} ({name})" for name, size in self.subnets.widths.items()) + f" = {width:,}",
-                expected=f"{LARGEST // dense:,} at most, with dense={dense}",
+                expected=f"{LARGEST // post_fusion:,} at most, with post_fusion={post_fusion}",
                 remedy="Lower hidden, widths or text_out, or use lmf, whose fusion is of low rank",
             )
         self.drop = nn.Dropout(fusion_dropout)
-        self.layers = nn.ModuleList([nn.Linear(width, dense), nn.Linear(dense, dense)])
-        self.heads = Heads(dense, tasks)
+        self.layers = nn.ModuleList([nn.Linear(width, post_fusion), nn.Linear(post_fusion, post_fusion)])
+        self.heads = Heads(post_fusion, tasks)
         self.bounded = bounded
 
     def forward(self, batch: Batch) -> ModelOutput:
         """Predict every task; extras: ``fused`` (B, width), what the first layer makes of the product."""
-        product: Tensor | None = None
-        for x in self.subnets(batch).values():
-            factor = torch.cat([x.new_ones(len(x), 1), x], dim=1)
-            product = factor if product is None else (product.unsqueeze(2) * factor.unsqueeze(1)).flatten(1)
-        assert product is not None
-        fused = torch.relu(self.layers[0](self.drop(product)))
+        fused = torch.relu(self.layers[0](self.drop(outer_product(self.subnets(batch).values()))))
         predictions = self.heads(torch.relu(self.layers[1](fused)))
         if self.bounded:
-            predictions = {task.name: _within_range(predictions[task.name], task) for task in self.tasks}
+            predictions = {task.name: within_range(predictions[task.name], task) for task in self.tasks}
         return ModelOutput(predictions, {"fused": fused})
 
 
-def _within_range(y: Tensor, task: Task) -> Tensor:
+def check_product(widths: Mapping[str, int], dense: int, instead: str) -> int:
+    """Return the width of the outer product of vectors of some widths.
+
+    Args:
+        widths: by modality.
+        dense: width of the layer after it.
+        instead: a model that does without it.
+
+    Raises:
+        AffectusError: it is too large.
+    """
+    width = math.prod(size + 1 for size in widths.values())
+    if width * dense > LARGEST:
+        raise AffectusError(
+            "The product of the modalities is too large",
+            got=" * ".join(f"{size + 1} ({name})" for name, size in widths.items()) + f" = {width:,}",
+            expected=f"{LARGEST // dense:,} at most, with dense={dense}",
+            remedy=f"Lower hidden, widths or text_out, or use {instead}, whose fusion is of low rank",
+        )
+    return width
+
+
+def outer_product(vectors: Iterable[Tensor]) -> Tensor:
+    """Return the outer product of [1, x] of each vector (B, width), flattened: (B, product of width + 1)."""
+    product: Tensor | None = None
+    for x in vectors:
+        factor = torch.cat([x.new_ones(len(x), 1), x], dim=1)
+        product = factor if product is None else (product.unsqueeze(2) * factor.unsqueeze(1)).flatten(1)
+    assert product is not None
+    return product
+
+
+def within_range(y: Tensor, task: Task) -> Tensor:
+    """Squash predictions (..., outputs) into a real task's range; what has none stays as it is."""
     if task.kind is not TaskKind.REAL or task.low is None or task.high is None:
         return y
     return task.low + (task.high - task.low) * torch.sigmoid(y)

@@ -1,4 +1,8 @@
-"""Batch normalisation that leaves padding and missing modalities out of its statistics."""
+"""Batch normalisation that leaves padding and missing modalities out of its statistics.
+
+The running variance is that of the batches themselves, not of what they are drawn from: what was learned from one small
+batch is then told of it in evaluation too.
+"""
 
 import torch
 from torch import Tensor, nn
@@ -24,12 +28,13 @@ class MaskedBatchNorm(nn.Module):
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """Map (..., dim) to the same; zero where ``mask`` (...) is False."""
         rows, norm = x[mask], self.norm
-        by_batch, momentum = self.training and len(rows) > 1, 0.0
-        if by_batch:
-            momentum = _next_momentum(norm)
-        rows = F.batch_norm(
-            rows, norm.running_mean, norm.running_var, norm.weight, norm.bias, by_batch, momentum, norm.eps
-        )
+        if self.training and len(rows) > 1:
+            with torch.no_grad():
+                var, mean = torch.var_mean(rows, dim=0, correction=0)
+                _move(norm, mean, var, torch.ones_like(mean, dtype=torch.bool))
+            rows = F.batch_norm(rows, None, None, norm.weight, norm.bias, training=True, eps=norm.eps)
+        else:
+            rows = F.batch_norm(rows, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps)
         return torch.zeros_like(x).masked_scatter(mask.unsqueeze(-1), rows)
 
 
@@ -68,20 +73,23 @@ class StepBatchNorm(nn.Module):
             count = none.index_add(0, step, real.sum(dim=1).to(rows))
             of_batch = none.index_add(0, step, (rows * real).sum(dim=1)) / count.clamp(min=1)
             squares = none.index_add(0, step, ((rows - of_batch[step].unsqueeze(1)).square() * real).sum(dim=1))
-            enough = count > 1
+            of_batch_var, enough = squares / count.clamp(min=1), count > 1
+            before = mean.clone(), var.clone()
             with torch.no_grad():
-                momentum = torch.where(enough, _next_momentum(norm), 0.0)
-                kept_mean, kept_var = mean.clone(), var.clone()
-                mean.lerp_(of_batch, momentum)
-                var.lerp_(squares / (count - 1).clamp(min=1), momentum)
-            mean = torch.where(enough, of_batch, kept_mean)
-            var = torch.where(enough, squares / count.clamp(min=1), kept_var)
+                _move(norm, of_batch, of_batch_var, enough)
+            mean = torch.where(enough, of_batch, before[0])
+            var = torch.where(enough, of_batch_var, before[1])
         scale = norm.weight * (var + norm.eps).rsqrt()
         shift = norm.bias - mean * scale
         return (rows * scale[step].unsqueeze(1) + shift[step].unsqueeze(1)) * real
 
 
-def _next_momentum(norm: nn.BatchNorm1d) -> float:
+def _move(norm: nn.BatchNorm1d, mean: Tensor, var: Tensor, where: Tensor) -> None:
+    """Move the running statistics towards a batch's."""
     assert norm.num_batches_tracked is not None
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
     norm.num_batches_tracked.add_(1)
-    return max(MOMENTUM, 1 / int(norm.num_batches_tracked))
+    momentum = torch.where(where, max(MOMENTUM, 1 / int(norm.num_batches_tracked)), 0.0)
+    norm.running_mean.lerp_(mean, momentum)
+    norm.running_var.lerp_(var, momentum)
