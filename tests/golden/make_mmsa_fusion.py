@@ -17,6 +17,7 @@ and, in its metadata, the versions, the names of the parameters that MMSA's trai
 that the model's state does not hold. mmsa_align.safetensors holds what MMSA's alignment makes of ten steps.
 """
 
+import contextlib
 import json
 from importlib.metadata import version
 from pathlib import Path
@@ -73,11 +74,8 @@ def trained_by_mmsa(name, args, model):
 
     trainer = ATIO().getTrain(EasyDict(args, model_name=name))
     module = __import__(type(trainer).__module__, fromlist=["optim"])
-    with mock.patch.object(module, "optim", SimpleNamespace(Adam=optimizer)):
-        try:
-            trainer.do_train(model, {})
-        except _Enough:
-            pass
+    with mock.patch.object(module, "optim", SimpleNamespace(Adam=optimizer)), contextlib.suppress(_Enough):
+        trainer.do_train(model, {})
     places = {id(parameter) for parameter in given}
     return [key for key, parameter in model.named_parameters() if id(parameter) in places]
 

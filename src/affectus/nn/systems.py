@@ -1,4 +1,4 @@
-"""MFN's system of LSTMs: one for each modality, all over the same steps, each keeping its state where it sees nothing."""
+"""MFN's system of LSTMs: one for each modality over the same steps, each keeping its state where it sees nothing."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
