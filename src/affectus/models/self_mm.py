@@ -28,7 +28,6 @@ from torch import Tensor, nn
 from affectus.batches.batch import Batch
 from affectus.errors import AffectusError
 from affectus.models.base import (
-    Heads,
     Model,
     ModelOutput,
     Paper,
@@ -39,6 +38,7 @@ from affectus.models.base import (
 )
 from affectus.models.options import check_number, check_positive, check_rate, check_size, modality_values
 from affectus.models.signed import SMALLEST, SignedLabels, signed_labels
+from affectus.models.unimodal import Branch
 from affectus.nn.lstm import LSTM
 from affectus.nn.masking import first_real, masked_mean, zero_masked
 from affectus.nn.table import RowTable
@@ -59,20 +59,6 @@ class _Encoder(nn.Module):
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """Map (B, T, dim) to (B, out), zero without a real step."""
         return zero_masked(self.layer(self.drop(self.recurrent.last(x, mask))), mask.any(dim=1))
-
-
-class _Branch(nn.Module):
-    """Two dense layers, whose first gives the features from which labels are made, and the heads."""
-
-    def __init__(self, dim: int, dense: int, tasks: Sequence[Task], dropout: float) -> None:
-        super().__init__()
-        self.drop, self.first, self.second = nn.Dropout(dropout), nn.Linear(dim, dense), nn.Linear(dense, dense)
-        self.heads = Heads(dense, tasks)
-
-    def forward(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Map (B, dim) to the features (B, dense) and the heads' outputs."""
-        features = torch.relu(self.first(self.drop(x)))
-        return features, self.heads(torch.relu(self.second(features)))
 
 
 _TRAINING = {"text_layers": -1, "text_learning_rate": 5e-5, "text_weight_decay": 1e-3, "accumulate": 4}
@@ -202,7 +188,7 @@ class SelfMM(Model):
         entering = {FUSION: sum(entering.values()), **entering}
         drops = {FUSION: fusion_dropout, **drops}
         self.branches = nn.ModuleDict(
-            {head: _Branch(entering[head], int(width), tasks, drops[head]) for head, width in dense_of.items()}
+            {head: Branch(entering[head], int(width), tasks, drops[head]) for head, width in dense_of.items()}
         )
         self._codes = [SignedLabels(task) for task in tasks]
         self._values = sum(code.width for code in self._codes)
