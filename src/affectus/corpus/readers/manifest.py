@@ -40,8 +40,8 @@ _RATING = re.compile(r"rating(_[a-z0-9_]+)?\Z")
     sources="one CSV file",
     options={
         "signal": "`NAME=COLUMN[:rate=N][:channels=A+B][:time=COLUMN][:source_rate=N]`, repeatable: a modality from "
-        "the files that a column names. Steps per second of the modality (default: as in the files), which channels (all), "
-        "the time column of a CSV (time), samples per second of a CSV without one"
+        "the files that a column names. Steps per second of the modality (default: as in the files), which channels "
+        "(all), the time column of a CSV (time), samples per second of a CSV without one"
     },
     example="manifest utterances.csv --valid-fraction .2 --out mine",
     kind=TEXT_FILE,
