@@ -63,7 +63,7 @@ def test_what_cannot_be_written(
     with pytest.raises(AffectusError, match="has not trained a text encoder"):
         export_encoder(frozen, tmp_path / "out")
     run = fit(spoken, tmp_path / "run", tiny_encoder, 1)
-    with pytest.raises(AffectusError, match="has no such seed .*: got 7; expected one of: 0"):
+    with pytest.raises(AffectusError, match=r"has no such seed .*: got 7; expected one of: 0"):
         export_encoder(run, tmp_path / "out", seed=7)
     assert main(["features", "encoder", str(run.folder), "--out", str(tmp_path / "out")]) == 0
     assert (tmp_path / "out" / "model.safetensors").is_file()
