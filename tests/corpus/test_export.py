@@ -72,6 +72,7 @@ def corpora(draw: st.DrawFn) -> Corpus:
         word_aligned=aligned,
         generated=draw(st.booleans()),
         language=draw(st.sampled_from([None, "zh"])),
+        tokenizer=draw(st.sampled_from([None, "bert-base-uncased"])),
         schemes=[
             sentiment_scheme(modality=name.partition("_")[2] or None).model_copy(
                 update={"low": None if high is None else -high, "high": high}
@@ -93,7 +94,7 @@ def same(found: Corpus, expected: Corpus) -> None:
     assert found.table.equals(expected.table.select(columns))
     assert found.card.schemes == expected.card.schemes
     assert found.card.modalities == expected.card.modalities
-    for key in ("name", "licence", "language", "generated", "word_aligned"):
+    for key in ("name", "licence", "language", "generated", "tokenizer", "word_aligned"):
         assert getattr(found.card, key) == getattr(expected.card, key)
     assert found.modalities == expected.modalities
     for name, ragged in expected.features.items():

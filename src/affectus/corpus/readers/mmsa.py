@@ -38,6 +38,7 @@ class OwnKey(BaseModel):
     licence: str
     language: str | None
     generated: bool
+    tokenizer: str | None = None
     aligned: bool
     """Whether the corpus is word-aligned; an unaligned file may hold one that is."""
     range: list[float | None]
@@ -125,6 +126,7 @@ def read_mmsa(sources: Sequence[Path], options: ReadOptions) -> Corpus:
     )
     if own:
         card.licence, card.language, card.generated = own.licence, own.language, own.generated
+        card.tokenizer = own.tokenizer
     return make_corpus(records, features, card, options)
 
 

@@ -150,6 +150,7 @@ def _part(
         licence=corpus.card.licence,
         language=corpus.card.language,
         generated=corpus.card.generated,
+        tokenizer=corpus.card.tokenizer,
         aligned=corpus.card.word_aligned,
         range=[scheme.low, scheme.high],
         modalities={name: corpus.card.modalities[name].model_dump(mode="json") for name in features},
