@@ -2,7 +2,7 @@
 
     python benchmarks/robustness.py --data DATA --work runs/robustness [--only mosi,mmmo,pom,embedded] [--seeds 3]
 
-DATA is the folder of data sets (AFFECTUS_DATA). Runs and curves that are there already are not made again. Nothing was
+DATA is the folder of data sets (AFFECTUS_DATA). Runs that are there already are not trained again. Nothing was
 tuned: modality dropout is 0.3, everything else as published or as the table says. Pages with all curves are written
 beside the runs.
 """

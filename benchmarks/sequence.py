@@ -49,6 +49,8 @@ LOG_SECONDS, WORDS = (1.23, 0.67), (3.04, 0.36)
 """Mean and deviation of an utterance's seconds, as logarithm; words per second, and the deviation of its logarithm."""
 SAMPLED = 4
 """Batches on which the parts are measured."""
+WEIGHTS = "weights of it"
+"""What the six attentions take without their linear layers, a part of the cross-modal attention."""
 PARTS = ("BiGRU", "convolution", "self-attention", "cross-modal attention", "encoder-decoder")
 
 
@@ -174,8 +176,29 @@ class Measure:
                 seconds = self.clock() - begin
                 found[kind_of(name) or ""] += scale * seconds
                 total -= seconds
+                if name == "cross_modal":
+                    found[WEIGHTS] += scale * self.weights(modules[name], args)
             found["rest"] += scale * total
         return dict(found)
+
+    def weights(self, module: torch.nn.Module, args: tuple[Any, ...]) -> float:
+        """Seconds of a module's attention without its linear layers: scores, softmax, dropout, and what they weigh."""
+        calls: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
+        attend = multihead.attend
+
+        def recording(*given: Any, **named: Any) -> torch.Tensor:
+            calls.append((given, named))
+            return attend(*given, **named)
+
+        multihead.attend = recording
+        with torch.no_grad():
+            module(*args)
+        multihead.attend = attend
+        copies = [(tuple(clone(value) for value in given), named) for given, named in calls]
+        begin = self.clock()
+        for given, named in copies:
+            attend(*given, **named).sum().backward()
+        return self.clock() - begin
 
     def operations(self, batches: list[Any]) -> float:
         """Operations of an epoch's products, estimated from some batches."""
@@ -241,23 +264,22 @@ def measure(
     return row
 
 
-def show(rows: list[dict[str, Any]]) -> None:
-    """Print the rows."""
-    names = (*PARTS, "rest")
-    print(f"{'':34}{'epoch s':>9}{'(wall)':>9}{'MiB':>7}{'floor s':>9}" + "".join(f"{n:>23}" for n in names))
-    for row in rows:
-        title = f"{row['model']}, {row['lengths']}, {'buckets' if row['buckets'] else 'no buckets'}"
-        figures = f"{row['seconds']:9.1f}{row['seconds_wall']:9.1f}{row['peak_mib']:7.0f}{row['floor']:9.1f}"
-        for key, label in (("parts", title), ("torch_parts", "  PyTorch's own layers")):
-            if key in row:
-                total = sum(row[key].values())
-                cells = "".join(
-                    f"{f'{row[key][n]:.1f} ({row[key][n] / total:.0%})':>23}" for n in names if n in row[key]
-                )
-                print(f"{label:34}{figures if key == 'parts' else f'{total:9.1f}' + ' ' * 25}{cells}")
-        share = {m: f"{row['padded_steps'][m] / row['steps'][m]:.1f}" for m in LONGEST}
-        rate = row["rate"] / 1e9
-        print(f"    {row['parameters']:,} parameters; padded / real steps {share}; {rate:.0f} G operations/s\n")
+def show(row: dict[str, Any]) -> None:
+    """Print a row."""
+    buckets = "buckets" if row["buckets"] else "no buckets"
+    share = {m: round(row["padded_steps"][m] / row["steps"][m], 1) for m in LONGEST}
+    print(f"{row['model']}, {row['lengths']} lengths, {buckets}: {row['parameters']:,} parameters")
+    print(f"  an epoch {row['seconds']:.1f} s of the processor, {row['seconds_wall']:.1f} s by the clock")
+    print(f"  floor {row['floor']:.1f} s: {row['operations'] / 1e9:,.0f} G operations, {row['rate'] / 1e9:.0f} G/s")
+    print(f"  peak memory {row['peak_mib']:.0f} MiB beside the data; padded / real steps {share}")
+    columns = [key for key in ("parts", "torch_parts") if key in row]
+    totals = {key: sum(v for n, v in row[key].items() if n != WEIGHTS) for key in columns}
+    titles = {"parts": "here", "torch_parts": "PyTorch's layers"}
+    print(f"  {'':24}" + "".join(f"{titles[key]:>24}" for key in columns))
+    for name in (*PARTS[:4], WEIGHTS, *PARTS[4:], "rest"):
+        cells = [f"{row[key].get(name, 0.0):.1f} s {row[key].get(name, 0.0) / totals[key]:4.0%}" for key in columns]
+        print(f"  {name:24}" + "".join(f"{cell:>24}" for cell in cells))
+    print()
 
 
 def main() -> None:
@@ -279,7 +301,7 @@ def main() -> None:
             with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
                 arguments = (settings.model, settings.options, which, buckets, settings.batch_size, settings)
                 rows.append(pool.submit(measure, *arguments).result())
-            show(rows[-1:])
+            show(rows[-1])
     if settings.json:
         settings.json.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
 

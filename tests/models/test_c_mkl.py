@@ -171,6 +171,16 @@ class TestCNN:
         spread = features["text"].std(dim=0).clamp(min=1e-3)
         assert (apart.abs() / spread).max() > 1.5
 
+    def test_the_epoch_that_tells_the_rest_best_is_kept(self) -> None:
+        """Of noise nothing is to be learned, so training on beyond the best epoch changes nothing."""
+        batch = make_batch(View.ALIGNED, lengths=(4,) * 100, seed=4)
+        options = {"cnn_filters": 16, "cnn_features": 16}
+        found = [fit(batches=[batch], **options, cnn_epochs=epochs)._cnns["text"] for epochs in (60, 120)]
+        for a, b in zip(found[0].parameters(), found[1].parameters()):
+            assert torch.equal(a, b)
+        few = fit(batches=[batch], **options, cnn_epochs=1)._cnns["text"]
+        assert not torch.equal(few.dense.weight, found[0].dense.weight)
+
     def test_it_comes_back_whole(self) -> None:
         model, other = fit(batches=[self.TRAIN]), MODELS["c_mkl"].create(DIMS, TASKS, SMALL)
         other.load_arrays(load(save({k: v.contiguous() for k, v in model.arrays().items()})))
@@ -197,6 +207,7 @@ def test_of_many_utterances_some_are_chosen_evenly() -> None:
 def test_a_modality_that_is_never_there() -> None:
     model = fit(batches=[batch.without("audio") for batch in TRAIN])
     assert all(y.isfinite().all() for y in model(TEST).predictions.values())
+    assert load(save(model.arrays()))["features.audio.components"].shape == (5, 1)
 
 
 def test_balanced_and_sparse_keep_the_contract() -> None:

@@ -6,10 +6,10 @@ ICDM 2016, https://doi.org/10.1109/ICDM.2016.0055
 Deviations:
     - The article's text features come from a CNN with two convolutions, max pooling and a dense layer, its visual ones
       from a deep network over frames, its audio ones from openSMILE. Here, in the sequence views, text and vision each
-      have such a CNN over the steps that the corpus brings (no recurrent layer), trained with the labels of train
-      before the kernels; any other modality is averaged over its steps. In the contextual view, and with ``cnn=False``,
-      every modality is what the corpus has of the utterance: published utterance-level text features often come from
-      such a CNN.
+      have such a CNN over the steps that the corpus brings (no recurrent layer), trained before the kernels with the
+      labels of four fifths of train, as long as the last fifth gains by it; any other modality is averaged over its
+      steps. In the contextual view, and with ``cnn=False``, every modality is what the corpus has of the utterance:
+      published utterance-level text features often come from such a CNN.
     - The article selects features by correlation (CFS) and PCA; here by PCA alone, for tasks of every kind.
     - Kernels, for each modality: two radial ones, half and twice as wide as the median squared distance on train, and a
       polynomial one of degree 2. Each gives an utterance the similarity 1 to itself, and 0 to any other if either lacks
@@ -23,7 +23,7 @@ Deviations:
       their square. Sizes, C and the CNN's training are ours.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -36,7 +36,7 @@ from affectus.batches.batch import Batch
 from affectus.errors import AffectusError
 from affectus.models.base import Heads, Paper, register_model
 from affectus.models.margins import Rows, calibrate, machines_of, tell_by_margins, weights_of
-from affectus.models.vectors import Array, Part, Problem, VectorEstimator
+from affectus.models.vectors import Array, Part, Problem, VectorEstimator, videos_of
 from affectus.nn.convolution import MaskedConv1d
 from affectus.nn.pooling import masked_max, utterance_means
 from affectus.objectives import Task
@@ -44,6 +44,8 @@ from affectus.vocabulary import TEXT, VISION, View
 
 CONVOLVED = (TEXT, VISION)
 """The modalities with a CNN in the sequence views."""
+HELD_OUT = 5
+"""One video in so many is held out while a CNN is trained."""
 WIDTHS = (0.5, 2.0)
 """Widths of the radial kernels, in median squared distances."""
 KERNELS = len(WIDTHS) + 1
@@ -97,7 +99,7 @@ class CMKL(VectorEstimator):
         cnn: train CNNs over the steps of text and vision, in the sequence views.
         cnn_filters: of each convolution.
         cnn_features: that a CNN makes.
-        cnn_epochs: of its training.
+        cnn_epochs: of its training, at most.
         random_state: seed of the CNN's weights and dropout.
     """
 
@@ -161,26 +163,44 @@ class CMKL(VectorEstimator):
             self._learned[name] = _components(torch.cat(parts).double().numpy() if parts else None, self.variance)
 
     def _trained_cnn(self, name: str, batches: Iterable[Batch]) -> _CNN:
-        """Train one modality's CNN to tell every task, on the utterances that have it and a label."""
+        """Train one modality's CNN to tell every task, on the utterances that have it and a label.
+
+        A part of the videos is held out, and the epoch that tells them best is kept.
+        """
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.random_state)
             cnn = _CNN(self.inputs[name], self.tasks, self.cnn_filters, self.cnn_features)
             optimizer = torch.optim.Adam(cnn.parameters(), lr=1e-3)
+            best, kept = float("inf"), cnn.state_dict()
             for _ in range(self.cnn_epochs):
-                for batch in batches:
-                    chosen = batch.masks[name].any(dim=1) & batch.mask & _labelled(self.tasks, batch)
-                    if not bool(chosen.any()):
-                        continue
-                    features = cnn(batch.features[name][chosen], batch.masks[name][chosen])
-                    said = cnn.heads(F.dropout(features, 0.5))
-                    losses = [
-                        task.weight * task.loss_of(said[task.name], task.target(batch.labels)[chosen])
-                        for task in self.tasks
-                    ]
+                for batch, chosen in self._utterances(name, batches, held_out=False):
                     optimizer.zero_grad()
-                    torch.stack(losses).sum().backward()  # type: ignore[no-untyped-call]
+                    self._cnn_loss(cnn.train(), name, batch, chosen).backward()  # type: ignore[no-untyped-call]
                     optimizer.step()
+                total, count = 0.0, 0
+                with torch.no_grad():
+                    for batch, chosen in self._utterances(name, batches, held_out=True):
+                        loss = self._cnn_loss(cnn.eval(), name, batch, chosen).item()
+                        total, count = total + loss * int(chosen.sum()), count + int(chosen.sum())
+                if not count or total / count < best:  # with nothing held out the last epoch is kept
+                    best = total / max(count, 1)
+                    kept = {what: value.clone() for what, value in cnn.state_dict().items()}
+        cnn.load_state_dict(kept)
         return cnn.eval()
+
+    def _utterances(self, name: str, batches: Iterable[Batch], *, held_out: bool) -> Iterator[tuple[Batch, Tensor]]:
+        """Yield each batch and which of its utterances (B,) a modality's CNN learns from, or is judged by."""
+        for batch in batches:
+            apart = videos_of(batch) % HELD_OUT == HELD_OUT - 1
+            chosen = batch.masks[name].any(dim=1) & batch.mask & _labelled(self.tasks, batch) & (apart == held_out)
+            if bool(chosen.any()):
+                yield batch, chosen
+
+    def _cnn_loss(self, cnn: _CNN, name: str, batch: Batch, chosen: Tensor) -> Tensor:
+        features = cnn(batch.features[name][chosen], batch.masks[name][chosen])
+        said = cnn.heads(F.dropout(features, 0.5, cnn.training))
+        losses = [task.weight * task.loss_of(said[task.name], task.target(batch.labels)[chosen]) for task in self.tasks]
+        return torch.stack(losses).sum()
 
     def _raw(self, batch: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Each modality's vectors (..., width) before PCA, and which are there (...)."""
@@ -358,8 +378,8 @@ def _components(x: Array | None, variance: float) -> dict[str, Tensor]:
     """
     if x is None or len(x) < 2:
         dim = 0 if x is None else x.shape[1]
-        zeros = torch.zeros(dim, dtype=torch.float64)
-        return {"mean": zeros, "components": zeros.unsqueeze(1), "median": torch.ones(1, dtype=torch.float64)}
+        found = {"mean": np.zeros(dim), "components": np.zeros((dim, 1)), "median": np.ones(1)}
+        return {name: torch.from_numpy(value) for name, value in found.items()}
     from sklearn.decomposition import PCA  # slow to import, and only fitting needs it
 
     mean, deviation = x.mean(axis=0), x.std(axis=0)

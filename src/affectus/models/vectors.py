@@ -109,11 +109,7 @@ class VectorEstimator(Estimator):
             vectors.append(self.vectors(batch)[batch.mask])
             for task in self.tasks:
                 targets[task.name].append(task.target(batch.labels)[batch.mask])
-            if batch.view is View.CONTEXTUAL:
-                owner = torch.arange(batch.size).unsqueeze(1).expand_as(batch.mask)[batch.mask] + seen
-            else:
-                owner = batch.rows[batch.mask] // _NEIGHBOURHOOD
-            videos.append(owner)
+            videos.append(videos_of(batch)[batch.mask] + (seen if batch.view is View.CONTEXTUAL else 0))
             seen += batch.size
         if not vectors:
             raise AffectusError(f"There is nothing to fit the model {self.name!r} on", expected="a batch at least")
@@ -157,7 +153,9 @@ class VectorEstimator(Estimator):
         arrays = {f"{task}.constant": constant for task, constant in self._constants.items()}
         for task, parts in self._parts.items():
             for i, part in enumerate(parts):
-                arrays |= {f"{task}.{i}.{name}": torch.from_numpy(np.asarray(value)) for name, value in part.items()}
+                arrays |= {
+                    f"{task}.{i}.{name}": torch.from_numpy(np.ascontiguousarray(value)) for name, value in part.items()
+                }
         return arrays
 
     def load_arrays(self, arrays: Mapping[str, Tensor]) -> None:
@@ -172,6 +170,13 @@ class VectorEstimator(Estimator):
                 if owner == task.name and name:
                     parts.setdefault(int(number), {})[name] = value.numpy()
             self._parts[task.name] = [parts[i] for i in sorted(parts)]
+
+
+def videos_of(batch: Batch) -> Tensor:
+    """Return the number of each utterance's video: in the batch (contextual), or as its row in the corpus suggests."""
+    if batch.view is View.CONTEXTUAL:
+        return torch.arange(batch.size).unsqueeze(1).expand_as(batch.mask)
+    return batch.rows // _NEIGHBOURHOOD
 
 
 def problems_of(task: Task, x: Array, target: Array, groups: IntArray) -> Iterator[Problem]:
