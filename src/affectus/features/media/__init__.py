@@ -1,0 +1,1 @@
+"""Video, sound and subtitles -> features; nothing leaves the machine."""
