@@ -10,8 +10,8 @@ DATA is the folder of data sets (AFFECTUS_DATA). Two parts:
    six folds, each judged by models that never saw it, its epoch chosen by videos outside it. One thing is changed at a
    time and held against the base by the paired bootstrap over the 72 videos.
 
-With --transfer, transcripts are also encoded by MiniLM, its last three layers trained on CMU-MOSEI's transcripts, none
-of whose videos is in MOSI. Runs that are there are not trained again.
+With --transfer, transcripts are also encoded by a MiniLM that was trained, whole, on the transcripts of CMU-MOSEI, MELD
+and CH-SIMS (in English), none of whose recordings is in MOSI. Runs that are there are not trained again.
 """
 
 import argparse
@@ -26,19 +26,21 @@ from typing import Any
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
+import polars as pl
 
 from affectus.api import evaluate, train
-from affectus.corpus import Corpus, load_corpus, save_corpus
+from affectus.corpus import Card, Corpus, load_corpus, save_corpus
 from affectus.corpus.readers import import_corpus
 from affectus.corpus.splits import move_to_valid
 from affectus.corpus.storage import corpus_hash
 from affectus.evaluation.significance import Difference, compare_runs
 from affectus.features.text import add_text_features
 from affectus.files import read_json, write_text
+from affectus.labels import sentiment_scheme
 from affectus.studies.folds import compare_folds, cross_validate, load_folds
 from affectus.training import load_run
 from affectus.training.encoder_export import export_encoder
-from affectus.vocabulary import KNOWN_MODALITIES
+from affectus.vocabulary import KNOWN_MODALITIES, Split
 
 FOLDS, EPOCHS = 6, 25
 METRIC = "polarity.accuracy"
@@ -104,35 +106,62 @@ def slug(name: str) -> str:
     return "".join(c if c.isalnum() else "-" for c in name.lower()).replace("--", "-").strip("-")
 
 
+def other_corpora(data: Path) -> Corpus:
+    """Return the labelled transcripts of three other corpora as one, with sentiment in MOSI's range.
+
+    MELD knows negative, neutral and positive alone: they count as -1.8, 0 and 1.8.
+    """
+    sources: list[tuple[str, str, Path, float, dict[str, str]]] = [
+        ("mosei", "mosei-text", data / "cmu_mosei" / "mosei_valtest_text.csv", 1.0, {}),
+        ("meld", "meld", data / "meld", 1.8, {}),
+        ("sims", "sims", data / "ch_sims" / "sims_labels_text.csv", 3.0, {"text_column": "english"}),
+        ("simsv2", "sims", data / "ch_sims" / "simsv2_labels_text.csv", 3.0, {"text_column": "english"}),
+    ]
+    tables = []
+    for name, reader, path, scale, options in sources:
+        corpus = import_corpus(reader, path, **options)
+        tables.append(
+            corpus.table.select(
+                *(pl.concat_str(pl.lit(f"{name}-"), pl.col(column)).alias(column) for column in ("id", "video")),
+                pl.lit(str(Split.TRAIN)).alias("split"),
+                *("start", "end", "speaker", "text"),
+                (pl.col("sentiment") * scale).clip(-3, 3).cast(pl.Float32),
+            )
+        )
+    card = Card(name="MOSEI, MELD and CH-SIMS", language="en", schemes=[sentiment_scheme()])
+    # CH-SIMS's splits cut through videos: their parts come together again
+    table = pl.concat(tables).sort("video", maintain_order=True)
+    return move_to_valid(Corpus(table, {}, card), 0.1)
+
+
 def fine_tune(data: Path, work: Path) -> Path:
-    """Train MiniLM's last layers, with mtmm_es on top, on CMU-MOSEI's transcripts; return the encoder's folder."""
-    folder = work / "corpus-mosei"
+    """Train MiniLM with a layer per utterance on top of it on other corpora; return the encoder's folder."""
+    folder = work / "corpus-tuning"
     if not folder.is_dir():
-        source = data / "cmu_mosei" / "mosei_valtest_text.csv"
-        corpus = import_corpus("mosei-text", source, rename_splits="valid=train,test=train")
-        save_corpus(move_to_valid(corpus, 0.1), folder)
+        save_corpus(other_corpora(data), folder)
     train(
         "mtmm_es",
         folder,
         tasks=["intensity", "polarity"],
         training={
             "text_encoder": "minilm",
-            "text_layers": 3,
-            "text_learning_rate": 5e-5,
-            "text_warmup": 0.2,
-            "learning_rate": 5e-4,
+            "text_layers": -1,
+            "text_learning_rate": 4e-5,
+            "text_max_tokens": 64,
+            "text_warmup": 0.1,
+            "learning_rate": 1e-3,
             "batch_size": 4,
             "epochs": 3,
             "clip": 1.0,
             "select": "intensity.mae",
             "record_epochs": False,
         },
-        options={"hidden": 100},
-        out=work / "mosei",
+        options={"context": False, "attention": "none"},
+        out=work / "tuning",
         report=lambda event: print(event, flush=True),
     )
-    encoder = work / "encoder-mosei"
-    return encoder if encoder.is_dir() else export_encoder(load_run(work / "mosei"), encoder)
+    encoder = work / "encoder-tuned"
+    return encoder if encoder.is_dir() else export_encoder(load_run(work / "tuning"), encoder)
 
 
 def make_corpora(data: Path, work: Path, transfer: Path | None) -> dict[str, Path]:
@@ -145,7 +174,7 @@ def make_corpora(data: Path, work: Path, transfer: Path | None) -> dict[str, Pat
     if not folders["minilm"].is_dir():
         save_corpus(add_text_features(import_corpus("mosi-npz", source), encoder="minilm"), folders["minilm"])
     if transfer is not None:
-        folders["transfer"] = work / "corpus-transfer"
+        folders["transfer"] = work / "corpus-tuned"
         if not folders["transfer"].is_dir():
             corpus = import_corpus("mosi-npz", source)
             save_corpus(add_text_features(corpus, encoder=str(transfer)), folders["transfer"])
@@ -285,8 +314,9 @@ def main() -> None:
         ]
         if arguments.transfer:
             text.append(
-                "*Transferred* text comes from MiniLM, its last three layers trained for at most 3 epochs on the "
-                "transcripts of CMU-MOSEI (two folds), which share no video with MOSI.\n"
+                "*Transferred* text comes from MiniLM, all of it trained for at most 3 epochs on the transcripts of "
+                "CMU-MOSEI (two folds), MELD and CH-SIMS (in English), of which a tenth of the recordings chose the "
+                "epoch; no recording of theirs is in MOSI.\n"
             )
     if arguments.page:
         write_text(arguments.page, "\n".join(text))
