@@ -1,1 +1,1 @@
-"""Video, sound and subtitles -> features; nothing leaves the machine."""
+"""Raw media -> features: sound, faces, words and the corpus made of them."""
