@@ -352,4 +352,5 @@ def test_options_of_the_command_line() -> None:
     model = MODELS["ufen_mtfn"].create(THREE, INTENSITY, options | {"dim": 8, "heads": 2})
     assert model.head_weights == {"text": 1.0, "fused": 3.0, "reconstructed": 1.0}
     with pytest.raises(AffectusError, match=r"'filters'.*has the wrong type.*tuple"):
-        resolve_settings(MODELS["ufen_mtfn"], options={"filters": 8})
+        resolve_settings(MODELS["ufen_mtfn"], options={"filters": "wide"})
+    assert resolve_settings(MODELS["ufen_mtfn"], options={"filters": 8})[0]["filters"] == (8,)

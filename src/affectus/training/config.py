@@ -274,6 +274,8 @@ def _as_type_of(entry: ModelEntry, name: str, value: Any) -> Any:
         fits = isinstance(value, int | float)
         value = float(value) if fits else value
     else:
+        if isinstance(default, tuple) and default and type(value) is type(default[0]):
+            value = (value,)  # one number stands for a list of one
         fits = isinstance(value, type(default)) or (isinstance(default, tuple) and isinstance(value, list))
         value = tuple(value) if isinstance(value, list) and isinstance(default, tuple) else value
     if not fits:
