@@ -1,0 +1,78 @@
+"""Squares of a picture, turned and sized at will: what a network is shown."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+FloatArray = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Region:
+    """A square.
+
+    A point of a picture is (x, y) in pixels, from the upper left corner: the first pixel goes from 0 to 1.
+
+    Attributes:
+        x: of the centre.
+        y: of the centre.
+        size: of a side, in pixels.
+        turn: radians; positive turns the square clockwise as seen.
+    """
+
+    x: float
+    y: float
+    size: float
+    turn: float = 0.0
+
+    def to_picture(self, points: FloatArray) -> FloatArray:
+        """Map points of the square, (..., 2 or 3) in [0, 1], to the picture.
+
+        The third coordinate, a depth from some plane, only grows with the square.
+        """
+        cosine, sine = np.cos(self.turn), np.sin(self.turn)
+        x, y = points[..., 0] - 0.5, points[..., 1] - 0.5
+        mapped = points * np.float32(self.size)
+        mapped[..., 0] = self.x + self.size * (cosine * x - sine * y)
+        mapped[..., 1] = self.y + self.size * (sine * x + cosine * y)
+        return mapped
+
+
+def cut(image: npt.NDArray[np.uint8], region: Region, pixels: int) -> FloatArray:
+    """Cut a square out of a picture, black where the picture does not reach.
+
+    Args:
+        image: (H, W, 3).
+        region: what to cut.
+        pixels: of the result's sides.
+
+    Returns:
+        (pixels, pixels, 3), 0 to 255, bilinear; averaged before if it gets much smaller.
+    """
+    height, width = image.shape[:2]
+    reach = 0.5 * region.size * (abs(np.cos(region.turn)) + abs(np.sin(region.turn))) + 2
+    left, right = (int(np.clip(edge, 0, width)) for edge in (region.x - reach, region.x + reach + 1))
+    top, bottom = (int(np.clip(edge, 0, height)) for edge in (region.y - reach, region.y + reach + 1))
+    if left >= right or top >= bottom:
+        return np.zeros((pixels, pixels, 3), np.float32)
+    part = np.require(image[top:bottom, left:right], requirements=["C", "W"])
+    source = torch.from_numpy(part).permute(2, 0, 1)[None].float()
+    shrink = int(min(region.size / pixels, part.shape[0], part.shape[1]))
+    if shrink > 1:
+        source = torch.nn.functional.avg_pool2d(source, shrink)
+    # what pooling drops at the right and lower edge is less than one of the pixels that remain
+    across, down = source.shape[3] * max(shrink, 1), source.shape[2] * max(shrink, 1)
+    cosine, sine = np.cos(region.turn) * region.size, np.sin(region.turn) * region.size
+    # from the result's [-1, 1] to the part's [-1, 1]
+    theta = torch.tensor(
+        [
+            [cosine / across, -sine / across, 2 * (region.x - left) / across - 1],
+            [sine / down, cosine / down, 2 * (region.y - top) / down - 1],
+        ],
+        dtype=torch.float32,
+    )
+    grid = torch.nn.functional.affine_grid(theta[None], [1, 3, pixels, pixels], align_corners=False)
+    found = torch.nn.functional.grid_sample(source, grid, padding_mode="zeros", align_corners=False)
+    return found[0].permute(1, 2, 0).contiguous().numpy()
