@@ -1,0 +1,367 @@
+"""affectus and MMSA side by side on one pickle: seconds of an epoch, peak memory, and where ours go.
+
+    python benchmarks/versus_mmsa.py --mmsa-python mmsa-venv/bin/python [--models lf_dnn,tfn] [--json FILE]
+
+MMSA 2.2.1 wants an environment of its own; ``tests/golden/make_mmsa_metrics.py`` says how to make it. It is run as its
+users run it, through its own loader, model and trainer; what it needs on a machine without a GPU is done around it.
+
+The script writes a pickle in MMSA's layout at the shape of its CMU-MOSI: 1,284, 229 and 686 utterances, text 50 x 768,
+audio 375 x 5, vision 500 x 20. Features are random; lengths are drawn as that corpus has them (``--lengths real``) or
+are all at their longest (``full``). MMSA reads the pickle each time, affectus a corpus that was imported from it once.
+Both have MMSA's published hyper-parameters for CMU-MOSI, which are the preset ``mosi`` of our models, one thread, and a
+process of its own for every measurement, in turns. An epoch is train and valid with the metrics on valid; the first is
+a warm-up. Where MMSA takes minutes for one, it is given some batches of each split, all alike in size, and its seconds
+are scaled up; ours are always of whole epochs.
+
+Seconds are those of the processor, which other programs disturb less; those of the clock stand beside them. The peak is
+that of the whole process, libraries and data included. The floor is what the epoch's matrix products and convolutions
+would take at the speed of one large product, measured in the same process.
+"""
+
+import argparse
+import json
+import os
+import pickle
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+COUNTS = {"train": 1284, "valid": 229, "test": 686}
+SHAPE = {"text": (50, 768), "audio": (375, 5), "vision": (500, 20)}
+"""Steps and width."""
+PER_SECOND = {"audio": 12.5, "vision": 15.0}
+LOG_SECONDS, WORDS = (1.23, 0.67), (3.04, 0.36)
+"""Mean and deviation of an utterance's seconds, as logarithm; words per second, and the deviation of its logarithm."""
+MODELS = ("lf_dnn", "lmf", "tfn", "ef_lstm", "mfn", "graph_mfn", "mult")
+SAMPLED = {"mult": 2}
+"""Models of which MMSA is given so many batches of each split for an epoch."""
+
+
+def make_pickle(path: Path, lengths: str) -> None:
+    """Write the features, as MMSA's users have them."""
+    rng = np.random.default_rng(0)
+    whole: dict[str, Any] = {}
+    for split, count in COUNTS.items():
+        seconds = rng.lognormal(*LOG_SECONDS, count)
+        words = np.round(seconds * WORDS[0] * rng.lognormal(0.0, WORDS[1], count)) + 2
+        steps = {"text": words} | {name: np.round(seconds * rate) for name, rate in PER_SECOND.items()}
+        part: dict[str, Any] = {}
+        for name, (longest, width) in SHAPE.items():
+            real = np.clip(steps[name], 1, longest).astype(int) if lengths == "real" else np.full(count, longest)
+            values = rng.standard_normal((count, longest, width), np.float32)
+            mask = np.arange(longest) < real[:, None]
+            if name == "text":
+                ids = np.where(mask, rng.integers(1000, 30_000, mask.shape), 0)
+                part["text_bert"] = np.stack([ids, mask, np.zeros_like(ids)], axis=1).astype(np.float32)
+            else:
+                values[~mask] = 0.0
+                part[f"{name}_lengths"] = real.tolist()
+            part[name] = values
+        part["id"] = [f"{split}{row // 20}$_${row % 20}" for row in range(count)]
+        part["raw_text"] = np.array(["made up"] * count)
+        part["regression_labels"] = rng.uniform(-3, 3, count).astype(np.float32)
+        part["annotations"] = ["Negative" if y < 0 else "Positive" for y in part["regression_labels"]]
+        whole[split] = part
+    with path.open("wb") as file:
+        pickle.dump(whole, file, protocol=4)
+
+
+def peak_mib() -> float:
+    """Return the most memory this process has had, in MiB; getrusage would count what came before exec."""
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    return int(status.partition("VmHWM:")[2].split()[0]) / 1024
+
+
+def clocks() -> tuple[float, float]:
+    """Return seconds of the processor and of the clock."""
+    return time.process_time(), time.perf_counter()
+
+
+class Enough(Exception):
+    """Raised to end MMSA's training."""
+
+
+def theirs(name: str, path: Path, epochs: int, batches: int | None) -> dict[str, Any]:
+    """Train MMSA's model, epochs after a warm-up."""
+    import torch
+    from torch.optim import lr_scheduler
+
+    torch.set_num_threads(1)
+    scheduler = lr_scheduler.ReduceLROnPlateau
+
+    class Plateau(scheduler):  # type: ignore[misc,valid-type]
+        """PyTorch's, whose argument ``verbose`` is gone."""
+
+        def __init__(self, *args: Any, verbose: bool = False, **named: Any) -> None:
+            super().__init__(*args, **named)
+
+    lr_scheduler.ReduceLROnPlateau = Plateau  # type: ignore[misc]
+    torch.cuda.set_device = lambda device: None  # type: ignore[assignment]
+    import MMSA
+    from easydict import EasyDict
+    from MMSA.config import get_config_regression
+    from MMSA.data_loader import MMDataLoader
+    from MMSA.models import AMIO
+    from MMSA.trains import ATIO
+
+    config = Path(MMSA.__file__).parent / "config" / "config_regression.json"
+    args = get_config_regression(name, "mosi", config)
+    with tempfile.TemporaryDirectory() as folder:
+        args.update(
+            EasyDict(
+                {
+                    "featurePath": str(path), "device": torch.device("cpu"), "train_mode": "regression", "cur_seed": 1,
+                    "model_save_path": Path(folder) / "model.pth", "early_stop": 10**6,
+                    "custom_feature": "", "feature_T": "", "feature_A": "", "feature_V": "",
+                }
+            )
+        )  # fmt: skip
+        torch.manual_seed(0)
+        loaders = MMDataLoader(args, 0)
+        model = AMIO(args)
+        stamps: list[tuple[str, tuple[float, float]]] = []
+
+        class Counted:
+            """A loader that notes when it is gone through, and gives the first batches alone."""
+
+            def __init__(self, split: str) -> None:
+                self.split, self.loader = split, loaders[split]
+                self.count = min(batches or len(self.loader), len(self.loader))
+                self.scale = len(self.loader) / self.count
+
+            def __len__(self) -> int:
+                return len(self.loader)
+
+            def __iter__(self) -> Any:
+                if self.split == "train" and sum(what == "train" for what, _ in stamps) > epochs:
+                    stamps.append(("train", clocks()))
+                    raise Enough
+                stamps.append((self.split, clocks()))
+                for number, batch in enumerate(self.loader):
+                    if number == self.count:
+                        break
+                    yield batch
+                stamps.append(("between", clocks()))
+
+        counted = {split: Counted(split) for split in loaders}
+        try:
+            ATIO().getTrain(args).do_train(model, counted)
+        except Enough:
+            pass
+        scale = {split: loader.scale for split, loader in counted.items()} | {"between": 1.0}
+        starts = [i for i, (what, _) in enumerate(stamps) if what == "train"]
+        spent = []
+        for begin, end in list(zip(starts, starts[1:], strict=False))[1:]:
+            spans = [(stamps[i][0], np.subtract(stamps[i + 1][1], stamps[i][1])) for i in range(begin, end)]
+            spent.append(sum(scale[what] * seconds for what, seconds in spans))
+        return {
+            "seconds": statistics.median(float(both[0]) for both in spent),
+            "seconds_wall": statistics.median(float(both[1]) for both in spent),
+            "peak_mib": peak_mib(),
+            "parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
+            "batches": counted["train"].count,
+            "of_batches": len(loaders["train"]),
+        }
+
+
+def ours(name: str, corpus: Path, epochs: int) -> dict[str, Any]:
+    """Train our model, epochs after a warm-up."""
+    from affectus.api import train
+    from affectus.files import read_json
+    from affectus.vocabulary import View
+
+    stamps: list[tuple[float, float]] = []
+    with tempfile.TemporaryDirectory() as folder:
+        train(
+            name,
+            corpus,
+            tasks=["intensity"],
+            out=Path(folder) / "run",
+            preset="mosi",
+            view=View.UNALIGNED,
+            training={"epochs": epochs + 1, "patience": None, "scale": "none", "record_epochs": False},
+            device="cpu",
+            report=lambda event: stamps.append(clocks()),
+        )
+        result = read_json(Path(folder) / "run" / "seed-0" / "result.json")
+    spent = np.diff(np.array(stamps), axis=0)
+    return {
+        "seconds": float(np.median(spent[:, 0])),
+        "seconds_wall": float(np.median(spent[:, 1])),
+        "peak_mib": peak_mib(),
+        "parameters": result["parameters"],
+    }
+
+
+def anatomy(name: str, corpus_folder: Path) -> dict[str, Any]:
+    """Return where the seconds of our training epoch go, the operations of its products, and how fast one is here."""
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from affectus.batches import Loader, Scale, fit_scaler
+    from affectus.corpus import load_corpus
+    from affectus.models import MODELS as REGISTERED
+    from affectus.models import Model
+    from affectus.objectives import choose_tasks
+    from affectus.training.config import resolve_settings
+    from affectus.vocabulary import View
+
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    corpus = load_corpus(corpus_folder)
+    entry = REGISTERED[name]
+    options, settings = resolve_settings(entry, preset="mosi")
+    modalities = tuple(SHAPE)
+    scaler = fit_scaler(corpus, View.UNALIGNED, modalities, Scale.NONE)
+    size = settings.batch_size
+    loader = Loader(corpus, "train", View.UNALIGNED, modalities, scaler, batch_size=size, shuffle=True)
+    model = entry.create(dict(corpus.dims), choose_tasks(["intensity"], corpus.schemes), options)
+    assert isinstance(model, Model)
+    optimizer = torch.optim.Adam(model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
+    spent = dict.fromkeys(("batches", "forward", "backward", "optimiser"), 0.0)
+    operations = 0.0
+
+    def product(added: Any, a: Any, b: Any, **_: Any) -> int:
+        return 2 * int(np.prod(a)) * int(b[-1])
+
+    # the counter does not know the forms that write in place
+    mapping = {torch.ops.aten.addmm_: product, torch.ops.aten.baddbmm_: product}
+    for counting in (False, True):  # apart, since counting takes time; the first is a warm-up of the second's as well
+        begin = time.process_time()
+        for batch in loader:
+            at = [begin, time.process_time()]
+            counter = FlopCounterMode(display=False, custom_mapping=mapping)
+            if counting:
+                with counter:
+                    torch.stack(list(model.losses(model(batch), batch).values())).sum().backward()
+                operations += counter.get_total_flops()
+            else:
+                loss = torch.stack(list(model.losses(model(batch), batch).values())).sum()
+                at.append(time.process_time())
+                loss.backward()
+                at.append(time.process_time())
+                optimizer.step()
+                optimizer.zero_grad()
+                at.append(time.process_time())
+                for part, seconds in zip(spent, np.diff(at), strict=True):
+                    spent[part] += float(seconds)
+            begin = time.process_time()
+    a = torch.randn(1024, 1024)
+    times = []
+    for _ in range(8):
+        begin = time.process_time()
+        a @ a
+        times.append(time.process_time() - begin)
+    return {"spent": spent, "operations": operations, "products_per_second": 2 * 1024**3 / min(times)}
+
+
+def child(python: str, *arguments: str) -> dict[str, Any]:
+    """Run this script in a process of its own and return what it found."""
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    command = [python, __file__, "--child", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    if done.returncode:
+        sys.exit(f"{' '.join(command)} failed:\n{done.stderr[-3000:]}")
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def compare(name: str, path: Path, corpus: Path, settings: argparse.Namespace) -> dict[str, Any]:
+    """Measure one model on both sides, in turns."""
+    found: dict[str, list[dict[str, Any]]] = {"theirs": [], "ours": []}
+    batches = SAMPLED.get(name, 0) if settings.batches is None else settings.batches
+    for _ in range(settings.repeats):
+        given = (name, str(path), str(settings.epochs), str(batches))
+        found["theirs"].append(child(settings.mmsa_python, "theirs", *given))
+        found["ours"].append(child(sys.executable, "ours", name, str(corpus), str(settings.epochs)))
+    inside = child(sys.executable, "anatomy", name, str(corpus))
+
+    def pick(side: str, what: str) -> float:
+        return statistics.median(one[what] for one in found[side])
+
+    floor = inside["operations"] / inside["products_per_second"]
+    # each repeat is a ratio of its own, since the load changes from one to the next
+    ratios = [a["seconds"] / b["seconds"] for a, b in zip(found["theirs"], found["ours"], strict=True)]
+    return {
+        "name": name,
+        "speedup": statistics.median(ratios),
+        "speedup_range": [min(ratios), max(ratios)],
+        "memory_ratio": pick("ours", "peak_mib") / pick("theirs", "peak_mib"),
+        "ours": {what: pick("ours", what) for what in ("seconds", "seconds_wall", "peak_mib", "parameters")},
+        "theirs": {what: pick("theirs", what) for what in ("seconds", "seconds_wall", "peak_mib", "parameters")}
+        | {what: found["theirs"][0][what] for what in ("batches", "of_batches")},
+        "spent": inside["spent"] | {"rest": max(pick("ours", "seconds") - sum(inside["spent"].values()), 0.0)},
+        "giga_operations": inside["operations"] / 1e9,
+        "giga_products_per_second": inside["products_per_second"] / 1e9,
+        "floor_seconds": floor,
+        "times_the_floor": pick("ours", "seconds") / floor,
+    }
+
+
+def show(row: dict[str, Any]) -> None:
+    """Print a row."""
+    mine, other = row["ours"], row["theirs"]
+    low, high = row["speedup_range"]
+    print(
+        f"{row['name']}: {row['speedup']:.1f} times as fast ({low:.1f} to {high:.1f}), {row['memory_ratio']:.2f} of the memory"
+    )
+    whole = (
+        "" if other["batches"] == other["of_batches"] else f", from {other['batches']} of {other['of_batches']} batches"
+    )
+    for title, side, note in (("ours", mine, ""), ("MMSA", other, whole)):
+        print(
+            f"  {title}: {side['seconds']:.2f} s of the processor ({side['seconds_wall']:.2f} s by the clock) an "
+            f"epoch{note}; peak {side['peak_mib']:.0f} MiB; {side['parameters']:,.0f} parameters"
+        )
+    total = sum(row["spent"].values())
+    print("  our epoch: " + ", ".join(f"{part} {100 * value / total:.0f} %" for part, value in row["spent"].items()))
+    print(
+        f"  floor {row['floor_seconds']:.2f} s: {row['giga_operations']:,.0f} G operations of products at "
+        f"{row['giga_products_per_second']:.0f} G/s; we take {row['times_the_floor']:.1f} times as long"
+    )
+
+
+def main() -> None:
+    if sys.argv[1:2] == ["--child"]:
+        which, name, path, *rest = sys.argv[2:]
+        if which == "theirs":
+            print("\n" + json.dumps(theirs(name, Path(path), int(rest[0]), int(rest[1]) or None)))
+        elif which == "ours":
+            print(json.dumps(ours(name, Path(path), int(rest[0]))))
+        else:
+            print(json.dumps(anatomy(name, Path(path))))
+        return
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--mmsa-python", required=True, help="the Python of an environment with MMSA")
+    parser.add_argument("--models", default=",".join(MODELS))
+    parser.add_argument("--lengths", choices=("real", "full"), default="real")
+    parser.add_argument("--epochs", type=int, default=2, help="per measurement, after the warm-up")
+    parser.add_argument("--repeats", type=int, default=1)
+    parser.add_argument("--batches", type=int, help="of each split for MMSA's epoch; 0 for all; default: all, mult 2")
+    parser.add_argument("--json", type=Path, help="write the rows there")
+    settings = parser.parse_args()
+    names = settings.models.split(",")
+    for name in names:
+        if name not in MODELS:
+            parser.error(f"unknown model {name!r}; expected one of: {', '.join(MODELS)}")
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        path, corpus = Path(folder) / "unaligned_50.pkl", Path(folder) / "corpus"
+        make_pickle(path, settings.lengths)
+        affectus = [sys.executable, "-m", "affectus"]
+        subprocess.run([*affectus, "import", "mmsa", str(path), "--out", str(corpus)], check=True, capture_output=True)
+        for name in names:
+            rows.append(compare(name, path, corpus, settings))
+            show(rows[-1])
+            if settings.json:
+                settings.json.write_text(json.dumps({"models": rows}, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
