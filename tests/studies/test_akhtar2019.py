@@ -11,7 +11,7 @@ from affectus.corpus import Corpus, build_corpus, load_corpus, save_corpus
 from affectus.corpus.embedded import make_embedded
 from affectus.errors import AffectusError
 from affectus.models import MODELS
-from affectus.studies.akhtar2019 import reproduction
+from affectus.studies import measuring
 from affectus.studies.akhtar2019.counts import counted
 from affectus.studies.akhtar2019.figures import t_test
 from affectus.studies.akhtar2019.plan import COMBINATIONS, TABLES, Plan, choose_tables, make_plan
@@ -223,7 +223,7 @@ def test_several_corpora_are_parts_of_one_page(
     def here(cell: Cell, corpus: Path, split: str, *, threads: int) -> Cost:
         return _measure(cell, corpus, split, threads)  # the process of its own has a test of its own
 
-    monkeypatch.setattr(reproduction, "measure", here)
+    monkeypatch.setattr(measuring, "measure", here)
     text = tmp_path / "text only"
     save_corpus(_without(load_corpus(corpus_folder), modalities=("audio",), schemes=("emotions",)), text)
     page = reproduce(

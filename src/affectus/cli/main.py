@@ -7,7 +7,18 @@ import typer
 from rich.console import Console
 
 import affectus
-from affectus.cli import comparing, data, exporting, features, fitting, folding, reporting, reproducing, robustness
+from affectus.cli import (
+    benchmarking,
+    comparing,
+    data,
+    exporting,
+    features,
+    fitting,
+    folding,
+    reporting,
+    reproducing,
+    robustness,
+)
 from affectus.errors import AffectusError
 
 app = typer.Typer(
@@ -28,6 +39,7 @@ comparing.add_to(app)
 robustness.add_to(app)
 reproducing.add_to(app)
 folding.add_to(app)
+benchmarking.add_to(app)
 
 
 def _print_version(value: bool) -> None:

@@ -281,6 +281,39 @@ def compare_statistics(
     return result
 
 
+def intervals_of(
+    found: Sequence[Sequence[dict[str, Statistic]]],
+    videos: npt.NDArray[np.int64],
+    metric: str,
+    *,
+    draws: int = 10_000,
+    seed: int = 0,
+) -> list[tuple[float, float]]:
+    """Return the 95 % interval of each system's mean over seeds in one metric, over draws of videos.
+
+    Args:
+        found: per system, per seed, the metrics (:func:`statistics_of`).
+        videos: (n,) the number of each utterance's video, from 0.
+        metric: by name.
+        draws: of the bootstrap.
+        seed: of the bootstrap.
+
+    Raises:
+        AffectusError: there is only one video.
+    """
+    count = int(videos.max()) + 1
+    if count < 2:
+        raise AffectusError("The bootstrap draws videos, and there is only one")
+    weights = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=draws).astype(np.float64)
+    result = []
+    for seeds in found:
+        drawn = np.mean([_figures(of[metric], videos, count, weights)[1] for of in seeds], axis=0)
+        known = drawn[~np.isnan(drawn)]
+        low, high = np.percentile(known, [2.5, 97.5]) if len(known) else (np.nan, np.nan)
+        result.append((float(low), float(high)))
+    return result
+
+
 def _run_names(runs: Sequence[Run]) -> list[str]:
     names = [run.folder.name or str(run.folder) for run in runs]
     return names if len(set(names)) == len(names) else [str(run.folder) for run in runs]

@@ -14,7 +14,7 @@ from typing import Any
 from affectus.api import train
 from affectus.corpus import load_corpus
 from affectus.errors import AffectusError
-from affectus.files import read_json
+from affectus.files import read_json, write_json
 from affectus.studies.cells import Cell
 from affectus.threads import end_with_parent, torch_threads
 
@@ -76,6 +76,35 @@ def measure(cell: Cell, corpus: Path, split: str, *, threads: int = 1) -> Cost:
         raise found
     assert isinstance(found, Cost)
     return found
+
+
+def measure_once(
+    path: Path, key: str, cell: Cell, corpus: Path, split: str, *, identity: str, threads: int = 1
+) -> tuple[Cost, bool]:
+    """Return what a cell costs, measured now unless a file knows it of this very cell and corpus.
+
+    Args:
+        path: a JSON file of costs, written anew when a cell was measured.
+        key: of the cell in it.
+        cell: to measure.
+        corpus: its folder.
+        split: to predict.
+        identity: the corpus's hash.
+        threads: of torch.
+
+    Returns:
+        The cost, and whether it was measured now.
+
+    Raises:
+        AffectusError: the cell cannot be trained, or its process was ended.
+    """
+    known: dict[str, Any] = read_json(path) if path.is_file() else {}
+    of = {"cell": cell.to_json() | {"seeds": 0}, "corpus": identity, "threads": threads}
+    if known.get(key, {}).get("of") == of:
+        return Cost(**known[key]["cost"]), False
+    cost = measure(cell, corpus, split, threads=threads)
+    write_json(path, known | {key: {"of": of, "cost": cost.to_json()}})
+    return cost, True
 
 
 def _in_process(sender: Connection, cell: Cell, corpus: Path, split: str, threads: int) -> None:

@@ -5,6 +5,8 @@ One YAML file per experiment, ``experiments/<author><year>_<model>_<data>.yaml``
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
@@ -163,3 +165,75 @@ def load_experiment(name: str | Path) -> Experiment:
     choose_view(MODELS[experiment.model], experiment.view)
     _ = experiment.settings
     return experiment
+
+
+@dataclass(frozen=True)
+class Reported:
+    """What a paper reports of a model on a data set: a row of one of its tables.
+
+    Attributes:
+        experiment: the packaged experiment that holds it.
+        data: the data set, by the last part of the experiment's name (``mosi``).
+        paper: where the experiment was published, in short.
+        table: of that paper.
+        row: what tells the row from others.
+        figures: as shares, by the names of affectus's metrics.
+        doubts: per figure, why it may not be what the paper prints.
+        own: the experiment is the model's own, and not another's that compares with it.
+    """
+
+    experiment: str
+    data: str
+    paper: str
+    table: str
+    row: Mapping[str, str]
+    figures: Mapping[str, float]
+    doubts: Mapping[str, str]
+    own: bool
+
+
+@lru_cache(maxsize=1)
+def _packaged() -> tuple[tuple[str, Experiment], ...]:
+    return tuple((name, load_experiment(path)) for name, path in experiments().items())
+
+
+def data_sets() -> tuple[str, ...]:
+    """Return the data sets of the packaged experiments, as their names end."""
+    return tuple(sorted({name.rpartition("_")[2] for name in experiments()}))
+
+
+def data_set_of(corpus: str) -> str | None:
+    """Return which of :func:`data_sets` a corpus is, by its name; None if it is none of them.
+
+    >>> data_set_of("CMU-MOSI"), data_set_of("RAVDESS")
+    ('mosi', None)
+    """
+    plain = "".join(c for c in corpus.lower() if c.isalnum())
+    return next((data for data in sorted(data_sets(), key=len, reverse=True) if data in plain), None)
+
+
+def reported(model: str, data: str | None = None) -> list[Reported]:
+    """Return what the packaged experiments hold of a model's results, its own experiments first.
+
+    Args:
+        model: a registered model.
+        data: the data set; None for all.
+    """
+    found = []
+    for name, experiment in _packaged():
+        of = name.rpartition("_")[2]
+        if data is not None and of != data:
+            continue
+        scale = 0.01 if experiment.results.unit == "percent" else 1.0
+        for table, rows in experiment.results.tables.items():
+            for row in rows:
+                system = row.row.get("system")
+                # in its own experiment a model may bear the name that the paper gives it
+                if system is None or (system != model and (system in MODELS or experiment.model != model)):
+                    continue
+                figures = {metric: value * scale for metric, value in row.figures.items()}
+                doubts = {metric: text for metric in figures for text in [row.doubt(metric)] if text}
+                paper = f"{experiment.paper.authors} {experiment.paper.year}"
+                own = experiment.model == model
+                found.append(Reported(name, of, paper, table, row.row, figures, doubts, own))
+    return sorted(found, key=lambda one: (one.data, not one.own))

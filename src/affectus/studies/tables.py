@@ -1,5 +1,7 @@
-"""Tables of a study: one form, written as Markdown, LaTeX and plain data."""
+"""Tables of a study: one form, written as Markdown, LaTeX, HTML and plain data."""
 
+import html
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -49,6 +51,21 @@ class Grid:
         notes = "".join(f"\n% {note}" for note in self.notes)
         return f"% {self.title}{notes}\n" + "\n".join(lines) + "\n"
 
+    def html(self) -> str:
+        """Return the table as HTML, its title as the caption and its notes as paragraphs below."""
+        lines = ["<table>", f"<caption>{html.escape(self.title)}</caption>", "<thead>", self._html_row("th", self.head)]
+        lines += ["</thead>", "<tbody>", *(self._html_row("td", row) for row in self.rows), "</tbody>", "</table>"]
+        return "\n".join([*lines, *(html_text(note) for note in self.notes)])
+
+    def _html_row(self, tag: str, cells: Sequence[str]) -> str:
+        shown = [
+            f"<{tag}>{html_span(cell)}</{tag}>"
+            if i < self.text_columns
+            else f'<{tag} class="n">{html_span(cell)}</{tag}>'
+            for i, cell in enumerate(cells)
+        ]
+        return "<tr>" + "".join(shown) + "</tr>"
+
 
 def _latex_row(cells: Sequence[str]) -> str:
     return " & ".join(latex_text(cell) for cell in cells) + r" \\"
@@ -64,6 +81,33 @@ def latex_text(text: str) -> str:
     '78.6 $\\pm$ 0.4 of mtmm\\_es'
     """
     return "".join(_LATEX.get(character, character) for character in text)
+
+
+_SPANS = (
+    (re.compile(r"`([^`]+)`"), r"<code>\1</code>"),
+    (re.compile(r"\*\*(.+?)\*\*"), r"<strong>\1</strong>"),
+    (re.compile(r"\[([^\]]+)\]\((https?://[^)\s]+)\)"), r'<a href="\2">\1</a>'),
+)
+
+
+def html_span(text: str) -> str:
+    """Return a line of the Markdown that pages are written in (code, bold, links) as HTML.
+
+    >>> html_span("**a** < `b`")
+    '<strong>a</strong> &lt; <code>b</code>'
+    """
+    escaped = html.escape(text, quote=False)
+    for pattern, form in _SPANS:
+        escaped = pattern.sub(form, escaped)
+    return escaped
+
+
+def html_text(text: str) -> str:
+    """Return a paragraph, or a list whose every line begins with a dash, as HTML."""
+    lines = text.splitlines()
+    if lines and all(line.startswith("- ") for line in lines):
+        return "<ul>\n" + "\n".join(f"<li>{html_span(line[2:])}</li>" for line in lines) + "\n</ul>"
+    return f"<p>{html_span(text)}</p>"
 
 
 @dataclass(frozen=True)
@@ -138,6 +182,23 @@ class Section:
         """Return the section as Markdown, its heading of the given level."""
         return "\n\n".join(["#" * level + f" {self.title}", *self.text, *(grid.markdown() for grid in self.grids)])
 
+    def html(self, level: int) -> str:
+        """Return the section as HTML, its heading of the given level."""
+        heading = f"<h{level}>{html.escape(self.title)}</h{level}>"
+        return "\n".join([heading, *map(html_text, self.text), *(grid.html() for grid in self.grids)])
+
+
+_STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 78rem; padding: 0 1rem; }
+table { border-collapse: collapse; margin: 1.2rem 0 .4rem; display: block; overflow-x: auto; }
+caption { text-align: left; font-weight: 600; padding-bottom: .4rem; }
+th, td { padding: .2rem .7rem; text-align: left; vertical-align: top; }
+th { border-top: 2px solid currentColor; border-bottom: 1px solid currentColor; }
+tbody tr:last-child td { border-bottom: 2px solid currentColor; }
+.n { text-align: right; font-variant-numeric: tabular-nums; }
+@media (prefers-color-scheme: dark) { body { background: #161616; color: #ddd; } a { color: #9ab8ff; } }
+"""
+
 
 @dataclass(frozen=True)
 class Page:
@@ -168,6 +229,25 @@ class Page:
         for heading, text, sections in self.parts:
             lines += ["", f"% {heading}", *(f"% {line}" for line in text)]
             lines += [grid.latex() for section in sections for grid in section.grids]
+        return "\n".join(lines) + "\n"
+
+    def html(self) -> str:
+        """Return the page as one HTML file that needs no other."""
+        body = [f"<h1>{html.escape(self.title)}</h1>", *map(html_text, self.head)]
+        for heading, text, sections in self.parts:
+            body += [f"<h2>{html.escape(heading)}</h2>", *map(html_text, text), *(s.html(3) for s in sections)]
+        head = f'<meta charset="utf-8">\n<title>{html.escape(self.title)}</title>\n<style>{_STYLE}</style>'
+        lines = [
+            "<!doctype html>",
+            '<html lang="en">',
+            "<head>",
+            head,
+            "</head>",
+            "<body>",
+            *body,
+            "</body>",
+            "</html>",
+        ]
         return "\n".join(lines) + "\n"
 
     def to_json(self) -> dict[str, Any]:

@@ -8,14 +8,14 @@ from typing import Any
 from affectus.corpus import load_corpus
 from affectus.corpus.storage import corpus_hash
 from affectus.errors import AffectusError
-from affectus.files import lock_folder, read_json, write_json
+from affectus.files import lock_folder
 from affectus.studies.akhtar2019.counts import section55, table2, table3
 from affectus.studies.akhtar2019.figures import METRICS, gains, table4, table7
 from affectus.studies.akhtar2019.judging import HONEST, ORACLE, Judge
 from affectus.studies.akhtar2019.plan import EMOTIONS, JOINT, PER_TASK, POLARITY, Plan, choose_tables, make_plan
 from affectus.studies.cells import Outcome, StudyReporter, open_study, run_cells
 from affectus.studies.claims import Comparison, claims_grid, put_to_test, sentences
-from affectus.studies.measuring import Cost, measure
+from affectus.studies.measuring import Cost, measure_once
 from affectus.studies.published import Experiment, load_experiment
 from affectus.studies.tables import NOTHING, Grid, Page, Section
 from affectus.studies.versions import versions
@@ -213,15 +213,10 @@ def _cost(plan: Plan, folder: Path, out: Path, sha: str, threads: int, say: Call
     if not plan.costed:
         return Section(title, (f"The corpus has labels of {plan.tasks[0]} alone: there is nothing to join.",))
     path = out / "cost.json"
-    known: dict[str, Any] = read_json(path) if path.is_file() else {}
     costs: dict[str, Cost] = {}
     for learning, cell in plan.costed.items():
-        key = {"cell": cell.to_json() | {"seeds": 0}, "corpus": sha, "threads": threads}
-        if known.get(learning, {}).get("of") != key:
-            say(f"measuring {cell.name}")
-            known[learning] = {"of": key, "cost": measure(cell, folder, plan.split, threads=threads).to_json()}
-            write_json(path, known)
-        costs[learning] = Cost(**known[learning]["cost"])
+        say(f"measuring {cell.name}")
+        costs[learning], _ = measure_once(path, learning, cell, folder, plan.split, identity=sha, threads=threads)
     return _cost_section(title, plan, costs, threads)
 
 
