@@ -57,22 +57,33 @@ def cut(image: npt.NDArray[np.uint8], region: Region, pixels: int) -> FloatArray
     top, bottom = (int(np.clip(edge, 0, height)) for edge in (region.y - reach, region.y + reach + 1))
     if left >= right or top >= bottom:
         return np.zeros((pixels, pixels, 3), np.float32)
-    part = np.require(image[top:bottom, left:right], requirements=["C", "W"])
-    source = torch.from_numpy(part).permute(2, 0, 1)[None].float()
+    part = image[top:bottom, left:right]
     shrink = int(min(region.size / pixels, part.shape[0], part.shape[1]))
     if shrink > 1:
-        source = torch.nn.functional.avg_pool2d(source, shrink)
-    # what pooling drops at the right and lower edge is less than one of the pixels that remain
+        source = torch.from_numpy(_averaged(part, shrink)).permute(2, 0, 1).contiguous()[None]
+    else:
+        part = np.require(part, requirements=["C", "W"])
+        # changing the order of the axes is faster before the values grow to floats
+        source = torch.from_numpy(part).permute(2, 0, 1).contiguous()[None].float()
+    # what averaging drops at the right and lower edge is less than one of the pixels that remain
     across, down = source.shape[3] * max(shrink, 1), source.shape[2] * max(shrink, 1)
-    cosine, sine = np.cos(region.turn) * region.size, np.sin(region.turn) * region.size
+    cosine, sine = float(np.cos(region.turn)) * region.size, float(np.sin(region.turn)) * region.size
     # from the result's [-1, 1] to the part's [-1, 1]
-    theta = torch.tensor(
-        [
-            [cosine / across, -sine / across, 2 * (region.x - left) / across - 1],
-            [sine / down, cosine / down, 2 * (region.y - top) / down - 1],
-        ],
-        dtype=torch.float32,
-    )
-    grid = torch.nn.functional.affine_grid(theta[None], [1, 3, pixels, pixels], align_corners=False)
+    steps = (torch.arange(pixels, dtype=torch.float32) * 2 + 1) / pixels - 1
+    x = steps * (cosine / across) - steps[:, None] * (sine / across) + (2 * (region.x - left) / across - 1)
+    y = steps * (sine / down) + steps[:, None] * (cosine / down) + (2 * (region.y - top) / down - 1)
+    grid = torch.stack([x, y], dim=-1)[None]
     found = torch.nn.functional.grid_sample(source, grid, padding_mode="zeros", align_corners=False)
     return found[0].permute(1, 2, 0).contiguous().numpy()
+
+
+def _averaged(image: npt.NDArray[np.uint8], count: int) -> FloatArray:
+    """Return the means of blocks of ``count`` by ``count`` pixels of a picture (H, W, 3), those at the edges left out."""
+    height, width = (side // count for side in image.shape[:2])
+    rows = np.zeros((height, width * count, 3), np.uint32)
+    for row in range(count):
+        rows += image[row : height * count : count, : width * count]
+    found = np.zeros((height, width, 3), np.float32)
+    for column in range(count):
+        found += rows[:, column::count]
+    return found / np.float32(count * count)
