@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from affectus.batches.batch import Batch
 from affectus.errors import AffectusError, unknown_name
+from affectus.models.space import TRAINING_SPACE, Axis, Space
 from affectus.objectives import Task, TaskKind
 from affectus.registry import Registry
 from affectus.vocabulary import TEXT, View
@@ -193,6 +194,7 @@ class ModelEntry:
             ``"breaks"`` the names of the contracts (``affectus.testing``) that the preset does not keep.
         kinds: the kinds of task that it can learn.
         breaks: the names of the contracts that the published method itself does not keep.
+        space: what tuning searches of its options and training settings (``affectus.models.space``).
     """
 
     name: str
@@ -203,6 +205,13 @@ class ModelEntry:
     presets: Mapping[str, Mapping[str, Any]]
     kinds: frozenset[TaskKind] = frozenset(TaskKind)
     breaks: tuple[str, ...] = ()
+    space: Space = field(default_factory=dict)
+
+    @property
+    def search_space(self) -> dict[str, Axis]:
+        """What tuning searches: the model's own axes, and the usual ones of training by gradient."""
+        usual = TRAINING_SPACE if issubclass(self.build, Model) else {}
+        return {**usual, **self.space}
 
     @property
     def options(self) -> dict[str, Option]:
@@ -263,12 +272,21 @@ def register_model(
     presets: Mapping[str, Mapping[str, Any]] | None = None,
     kinds: Iterable[TaskKind] = tuple(TaskKind),
     breaks: Iterable[str] = (),
+    space: Space | None = None,
 ) -> Callable[[type[Any]], type[Any]]:
     """Return a class decorator that registers a model; see :class:`ModelEntry`."""
 
     def decorate(build: type[Any]) -> type[Any]:
         entry = ModelEntry(
-            name, build, paper, frozenset(views), training or {}, presets or {}, frozenset(kinds), tuple(breaks)
+            name,
+            build,
+            paper,
+            frozenset(views),
+            training or {},
+            presets or {},
+            frozenset(kinds),
+            tuple(breaks),
+            space or {},
         )
         MODELS.add(name, entry)
         return build

@@ -32,6 +32,7 @@ from affectus.models.base import (
     check_share,
     register_model,
 )
+from affectus.models.space import Real, one_of
 from affectus.nn.masking import zero_masked
 from affectus.nn.recurrent import BiLSTMs
 from affectus.objectives import Task
@@ -77,6 +78,15 @@ class _ContextualLSTM(nn.Module):
         "https://aclanthology.org/P17-1081",
     ),
     views={View.CONTEXTUAL},
+    space={
+        "hidden": one_of(50, 100, 200, 300),
+        "dense": one_of(50, 100, 200),
+        "fusion_dense": one_of(100, 300, 500),
+        "input_dropout": Real(0.0, 0.7),
+        "dropout": Real(0.3, 0.9),
+        "learning_rate": Real(0.1, 2.0, log=True),
+        "batch_size": one_of(5, 10, 20),
+    },
     training={"optimizer": "adadelta", "learning_rate": 1.0, "batch_size": 10, "epochs": 200, "patience": 10},
 )
 class BCLSTM(Model):

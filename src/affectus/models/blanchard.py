@@ -29,6 +29,7 @@ from affectus.models.base import (
     check_share,
     register_model,
 )
+from affectus.models.space import DROPOUT, one_of
 from affectus.nn.dense import FeedForward
 from affectus.nn.masking import zero_masked
 from affectus.nn.pooling import utterance_means
@@ -47,6 +48,7 @@ from affectus.vocabulary import TEXT, View
         "https://aclanthology.org/W18-3301",
     ),
     views=set(View),
+    space={"hidden": one_of(16, 32, 64, 128, 256), "dense": one_of(16, 32, 64, 128), "dropout": DROPOUT},
     breaks=("modality_matters",),  # of the text, which is left out
 )
 class Blanchard(Model):

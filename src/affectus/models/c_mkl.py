@@ -36,6 +36,7 @@ from affectus.batches.batch import Batch
 from affectus.errors import AffectusError
 from affectus.models.base import Heads, Paper, register_model
 from affectus.models.margins import Rows, calibrate, machines_of, tell_by_margins, weights_of
+from affectus.models.space import Real, one_of
 from affectus.models.vectors import Array, Part, Problem, VectorEstimator, videos_of
 from affectus.nn.convolution import MaskedConv1d
 from affectus.nn.pooling import masked_max, utterance_means
@@ -82,6 +83,12 @@ class _CNN(nn.Module):
         "https://doi.org/10.1109/ICDM.2016.0055",
     ),
     views=tuple(View),
+    space={
+        "C": Real(0.01, 100.0, log=True),
+        "norm": Real(1.1, 4.0),
+        "variance": Real(0.8, 0.99),
+        "cnn": one_of(True, False),
+    },
 )
 class CMKL(VectorEstimator):
     """CNNs make features of text and vision, PCA shortens them, and a support vector machine weighs several kernels.

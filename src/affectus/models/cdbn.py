@@ -34,6 +34,7 @@ from affectus.models.base import (
     check_share,
     register_model,
 )
+from affectus.models.space import DROPOUT, Real, Whole, one_of
 from affectus.nn.masking import zero_masked
 from affectus.nn.pooling import utterance_means
 from affectus.nn.rbm import RBM
@@ -53,6 +54,13 @@ JOINT, FINE_TUNING = "joint", "fine_tuning"
         "https://doi.org/10.1109/WACV.2016.7477679",
     ),
     views=set(View),
+    space={
+        "hidden": one_of(32, 64, 128, 256),
+        "layers": Whole(1, 3),
+        "joint_hidden": one_of(32, 64, 128),
+        "dropout": DROPOUT,
+        "pretraining_rate": Real(1e-4, 1e-2, log=True),
+    },
     breaks=("missing_labels",),  # pre-training learns from utterances without labels too
 )
 class CDBN(Model):

@@ -34,6 +34,7 @@ from affectus.models.base import (
     check_share,
     register_model,
 )
+from affectus.models.space import DROPOUT, Whole, one_of
 from affectus.nn.dense import FeedForward
 from affectus.nn.masking import zero_masked
 from affectus.nn.pooling import utterance_means
@@ -85,6 +86,13 @@ class _Network(nn.Module):
         "https://doi.org/10.1145/2993148.2993176",
     ),
     views=set(View),
+    space={
+        "hidden": one_of(32, 64, 128),
+        "layers": Whole(1, 3),
+        "fusion_hidden": one_of(16, 32, 64),
+        "fusion_layers": Whole(1, 2),
+        "dropout": DROPOUT,
+    },
 )
 class EDM(Model):
     """A network per modality, then one over their confidences and the complements, trained one after the other.

@@ -26,6 +26,7 @@ from torch import nn
 
 from affectus.batches.batch import Batch
 from affectus.models.base import Heads, Model, ModelOutput, Paper, check_choice, check_share, register_model
+from affectus.models.space import DROPOUT, Whole, one_of
 from affectus.nn.lstm import LSTM
 from affectus.nn.normalization import MaskedBatchNorm, StepBatchNorm
 from affectus.nn.packing import Packing
@@ -44,6 +45,12 @@ from affectus.vocabulary import View
         "https://aclanthology.org/W18-3302",
     ),
     views={View.UNALIGNED, View.ALIGNED},
+    space={
+        "hidden": one_of(32, 64, 128, 256),
+        "layers": Whole(1, 4),
+        "dense": one_of(32, 64, 128, 256),
+        "dropout": DROPOUT,
+    },
     training={
         "learning_rate": 1e-3,
         "weight_decay": 5e-3,

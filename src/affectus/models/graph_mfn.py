@@ -39,6 +39,7 @@ from affectus.models.base import (
     register_model,
 )
 from affectus.models.options import check_size, modality_values
+from affectus.models.space import Real, one_of
 from affectus.nn.memory import GatedMemory
 from affectus.nn.stepping import in_step
 from affectus.nn.systems import LSTMSystem
@@ -138,6 +139,15 @@ class DynamicFusionGraph(nn.Module):
         "https://aclanthology.org/P18-1208",
     ),
     views={View.UNALIGNED, View.ALIGNED},
+    space={
+        "hidden": one_of(32, 64, 128, 256),
+        "inner": one_of(32, 64, 128),
+        "memory": one_of(64, 128, 300, 400),
+        "dense": one_of(64, 128, 256),
+        "retain_dropout": Real(0.0, 0.7),
+        "update_dropout": Real(0.0, 0.7),
+        "dropout": Real(0.0, 0.7),
+    },
     training={
         "learning_rate": 2e-3,
         "weight_decay": 5e-3,

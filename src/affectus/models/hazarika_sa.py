@@ -22,6 +22,7 @@ from torch.nn import functional as F
 
 from affectus.batches.batch import Batch
 from affectus.models.base import Heads, Model, ModelOutput, Paper, check_choice, check_share, register_model
+from affectus.models.space import DROPOUT, one_of
 from affectus.nn.attention import masked_softmax
 from affectus.nn.masking import zero_masked
 from affectus.nn.pooling import masked_max, utterance_means
@@ -66,6 +67,12 @@ class SentenceCNN(nn.Module):
         "https://doi.org/10.1109/MIPR.2018.00043",
     ),
     views=set(View),
+    space={
+        "dim": one_of(32, 64, 100, 200),
+        "attention_dim": one_of(25, 50, 100),
+        "fusion": one_of("sum", "concat"),
+        "dropout": DROPOUT,
+    },
 )
 class HazarikaSA(Model):
     """Modalities projected to one width, weighed by an attention of the utterance, and added.

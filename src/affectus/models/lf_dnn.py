@@ -35,6 +35,7 @@ from affectus.models.base import (
     register_model,
 )
 from affectus.models.options import check_size, modality_values
+from affectus.models.space import DROPOUT, one_of
 from affectus.nn.lstm import LSTM
 from affectus.nn.masking import zero_masked
 from affectus.nn.stepping import equal_parts
@@ -88,6 +89,13 @@ class _RecurrentNet(nn.Module):
         "https://aclanthology.org/W18-3309",
     ),
     views={View.UNALIGNED, View.ALIGNED},
+    space={
+        "hidden": one_of(32, 64, 128, 256),
+        "text_out": one_of(64, 128, 256),
+        "dense": one_of(32, 64, 128),
+        "dropout": DROPOUT,
+        "fusion_dropout": DROPOUT,
+    },
     training={
         "learning_rate": 1e-3,
         "weight_decay": 0.01,

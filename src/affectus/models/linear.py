@@ -14,6 +14,7 @@ from affectus.batches.batch import Batch
 from affectus.errors import AffectusError
 from affectus.models.base import Estimator, ModelOutput, check_inputs, register_model
 from affectus.models.majority import constant_outputs
+from affectus.models.space import Real, one_of
 from affectus.nn.masking import masked_mean, zero_masked
 from affectus.objectives import Task, TaskKind
 from affectus.vocabulary import View
@@ -63,7 +64,12 @@ def neighbour_means(x: Tensor, mask: Tensor, count: int) -> Tensor:
     return weights @ zero_masked(x, mask)
 
 
-@register_model("linear", paper=None, views=tuple(View))
+@register_model(
+    "linear",
+    paper=None,
+    views=tuple(View),
+    space={"C": Real(1e-4, 10.0, log=True), "alpha": one_of(None, 0.1, 1.0, 10.0, 100.0, 1000.0, 1e4, 1e5)},
+)
 class Linear(Estimator):
     """Logistic regression (classes, emotions) and ridge regression (numbers) on utterance vectors.
 

@@ -30,6 +30,7 @@ from affectus.models.base import (
     register_model,
 )
 from affectus.models.options import check_number, check_size, modality_values
+from affectus.models.space import DROPOUT, Whole, one_of
 from affectus.nn.subnets import Subnets
 from affectus.objectives import Task
 from affectus.vocabulary import View
@@ -75,6 +76,12 @@ class LowRankFusion(nn.Module):
         "https://aclanthology.org/P18-1209",
     ),
     views={View.UNALIGNED, View.ALIGNED},
+    space={
+        "hidden": one_of(32, 64, 128, 256),
+        "text_out": one_of(32, 64, 128),
+        "rank": Whole(2, 8),
+        "dropout": DROPOUT,
+    },
     training={
         "learning_rate": 1e-3,
         "weight_decay": 5e-3,

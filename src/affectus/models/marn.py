@@ -26,6 +26,7 @@ from torch.nn import functional as F
 
 from affectus.batches.batch import Batch
 from affectus.models.base import Heads, Model, ModelOutput, Paper, check_choice, check_share, register_model
+from affectus.models.space import DROPOUT, Whole, one_of
 from affectus.nn.stepping import StackedInputs, in_step
 from affectus.objectives import Task
 from affectus.vocabulary import View
@@ -83,6 +84,13 @@ class MultiAttentionBlock(nn.Module):
         "https://arxiv.org/abs/1802.00923",
     ),
     views={View.UNALIGNED, View.ALIGNED},
+    space={
+        "hidden": one_of(32, 64, 128),
+        "attentions": Whole(1, 6),
+        "reduced": one_of(16, 32, 64),
+        "code": one_of(32, 64, 128),
+        "dropout": DROPOUT,
+    },
 )
 class MARN(Model):
     """LSTMs with a hybrid memory, one per modality, that read at each word what several attentions found in them all.

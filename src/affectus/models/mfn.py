@@ -23,6 +23,7 @@ from torch import nn
 from affectus.batches.batch import Batch
 from affectus.models.base import Heads, Model, ModelOutput, Paper, check_share, register_model
 from affectus.models.options import check_size, modality_values
+from affectus.models.space import Real, one_of
 from affectus.nn.memory import GatedMemory
 from affectus.nn.stepping import in_step
 from affectus.nn.systems import LSTMSystem
@@ -40,6 +41,15 @@ from affectus.vocabulary import View
         "https://arxiv.org/abs/1802.00927",
     ),
     views={View.UNALIGNED, View.ALIGNED},
+    space={
+        "hidden": one_of(32, 64, 128, 256),
+        "memory": one_of(64, 128, 256, 400),
+        "attention": one_of(32, 64, 128),
+        "dense": one_of(64, 128, 256),
+        "retain_dropout": Real(0.0, 0.7),
+        "update_dropout": Real(0.0, 0.7),
+        "dropout": Real(0.0, 0.7),
+    },
     training={"learning_rate": 2e-3, "batch_size": 128, "epochs": 200, "patience": 8, "real_loss": "l1"},
     presets={
         "mosi": {

@@ -30,6 +30,7 @@ from affectus.batches.batch import Batch
 from affectus.errors import AffectusError
 from affectus.models.base import Heads, Model, ModelOutput, Paper, check_choice, register_model
 from affectus.models.options import check_number, check_rate, check_size
+from affectus.models.space import DROPOUT, one_of
 from affectus.nn.lstm import LSTM
 from affectus.nn.masking import first_real, masked_mean, zero_masked
 from affectus.nn.packing import Packing
@@ -121,6 +122,14 @@ _MMSA_TRAINING = {"accumulate": 2, "clip": 0.8, **_BERT}
         "https://arxiv.org/abs/2005.03545",
     ),
     views={View.UNALIGNED, View.ALIGNED},
+    space={
+        "dim": one_of(32, 64, 128, 256),
+        "ffn": one_of(128, 512, 2048),
+        "dropout": DROPOUT,
+        "difference_weight": one_of(0.1, 0.3, 0.5, 1.0),
+        "similarity_weight": one_of(0.3, 0.7, 1.0),
+        "reconstruction_weight": one_of(0.3, 0.7, 1.0),
+    },
     training={
         "optimizer": "adam",
         "learning_rate": 1e-4,

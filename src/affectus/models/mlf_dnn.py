@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from affectus.batches.batch import Batch
 from affectus.models.base import Heads, Model, ModelOutput, Paper, ParameterGroup, Stage, check_share, register_model
 from affectus.models.options import check_size, modality_values
+from affectus.models.space import DROPOUT, one_of
 from affectus.models.unimodal import UnimodalHeads, net_groups, others
 from affectus.nn.subnets import Subnets
 from affectus.objectives import Task
@@ -38,6 +39,14 @@ from affectus.vocabulary import View
         "https://aclanthology.org/2020.acl-main.343",
     ),
     views={View.UNALIGNED, View.ALIGNED},
+    space={
+        "hidden": one_of(16, 32, 64, 128),
+        "text_out": one_of(16, 32, 64),
+        "dense": one_of(16, 32, 64),
+        "dropout": DROPOUT,
+        "fusion_dropout": DROPOUT,
+        "unimodal_dropout": DROPOUT,
+    },
     training={"learning_rate": 2e-3, "batch_size": 32, "epochs": 200, "patience": 8, "real_loss": "l1"},
     presets={
         "sims": {

@@ -18,6 +18,7 @@ from affectus.batches.batch import Batch
 from affectus.models.base import Model, ModelOutput, Paper, ParameterGroup, Stage, check_share, register_model
 from affectus.models.lmf import LowRankFusion
 from affectus.models.options import check_positive, check_size, modality_values
+from affectus.models.space import DROPOUT, Whole, one_of
 from affectus.models.unimodal import UnimodalHeads, net_groups, others
 from affectus.nn.subnets import Subnets
 from affectus.objectives import Task
@@ -34,6 +35,13 @@ from affectus.vocabulary import View
         "https://aclanthology.org/2020.acl-main.343",
     ),
     views={View.UNALIGNED, View.ALIGNED},
+    space={
+        "hidden": one_of(32, 64, 128, 256),
+        "text_out": one_of(32, 64, 128),
+        "rank": Whole(2, 8),
+        "dropout": DROPOUT,
+        "unimodal_dropout": DROPOUT,
+    },
     training={
         "learning_rate": 1e-3,
         "weight_decay": 5e-3,

@@ -47,6 +47,7 @@ from affectus.models.base import (
 )
 from affectus.models.options import check_number, check_rate, check_size, modality_values
 from affectus.models.signed import SignedLabels, signed_labels
+from affectus.models.space import DROPOUT, one_of
 from affectus.nn.lstm import LSTM
 from affectus.nn.masking import first_real, masked_mean, zero_masked
 from affectus.nn.table import RecentRows
@@ -136,6 +137,14 @@ _TRAINING = {"text_layers": -1, "text_learning_rate": 5e-5, "text_weight_decay":
         "https://aclanthology.org/2021.emnlp-main.723",
     ),
     views={View.UNALIGNED, View.ALIGNED},
+    space={
+        "hidden": one_of(8, 16, 32, 64),
+        "encoded": one_of(8, 16, 32),
+        "dense": one_of(64, 128, 256),
+        "dropout": DROPOUT,
+        "contrast_weight": one_of(0.05, 0.1, 0.3),
+        "information_weight": one_of(0.05, 0.1, 0.3),
+    },
     training={
         "optimizer": "adam",
         "learning_rate": 1e-3,

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from affectus.batches.batch import Batch
 from affectus.models.base import Heads, Model, ModelOutput, Paper, check_choice, check_share, register_model
+from affectus.models.space import DROPOUT, Real, one_of
 from affectus.nn.attention import attended_blocks, inter_modal_attention, pairwise_attention
 from affectus.nn.contextual import ContextualEncoder
 from affectus.objectives import Task
@@ -37,6 +38,13 @@ from affectus.vocabulary import View
         "https://aclanthology.org/D18-1382",
     ),
     views={View.CONTEXTUAL},
+    space={
+        "hidden": one_of(50, 100, 200, 300),
+        "dense": one_of(50, 100, 200),
+        "input_dropout": DROPOUT,
+        "recurrent_dropout": DROPOUT,
+        "dropout": Real(0.2, 0.8),
+    },
     # features go in as they are, as in the released code
     training={"optimizer": "adam", "learning_rate": 1e-3, "batch_size": 32, "epochs": 15, "scale": "none"},
     presets={

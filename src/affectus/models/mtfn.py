@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from affectus.batches.batch import Batch
 from affectus.models.base import Heads, Model, ModelOutput, Paper, ParameterGroup, Stage, check_share, register_model
 from affectus.models.options import check_size, modality_values
+from affectus.models.space import DROPOUT, one_of
 from affectus.models.tfn import check_product, outer_product, within_range
 from affectus.models.unimodal import UnimodalHeads, net_groups, others
 from affectus.nn.subnets import Subnets
@@ -38,6 +39,14 @@ from affectus.vocabulary import View
         "https://aclanthology.org/2020.acl-main.343",
     ),
     views={View.UNALIGNED, View.ALIGNED},
+    space={
+        "hidden": one_of(16, 32, 64),
+        "text_out": one_of(16, 32, 64),
+        "dense": one_of(32, 64, 128),
+        "dropout": DROPOUT,
+        "fusion_dropout": DROPOUT,
+        "unimodal_dropout": DROPOUT,
+    },
     training={"learning_rate": 5e-3, "batch_size": 64, "epochs": 200, "patience": 8, "real_loss": "l1"},
     presets={
         "sims": {

@@ -21,6 +21,7 @@ import torch
 
 from affectus.batches.batch import Batch
 from affectus.models.base import Heads, Model, ModelOutput, Paper, check_choice, check_share, register_model
+from affectus.models.space import DROPOUT, one_of
 from affectus.nn.attention import attended_blocks, pairwise_attention
 from affectus.nn.contextual import ContextualEncoder
 from affectus.objectives import Task
@@ -37,6 +38,13 @@ from affectus.vocabulary import View
         "https://aclanthology.org/N19-1034",
     ),
     views={View.CONTEXTUAL},
+    space={
+        "hidden": one_of(50, 100, 200, 300),
+        "dense": one_of(50, 100, 200),
+        "input_dropout": DROPOUT,
+        "recurrent_dropout": DROPOUT,
+        "dropout": DROPOUT,
+    },
     training={"optimizer": "adam", "learning_rate": 1e-3, "batch_size": 16, "epochs": 50},
     presets={
         "as_released": {

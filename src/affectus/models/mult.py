@@ -29,6 +29,7 @@ from affectus.batches.batch import Batch
 from affectus.errors import AffectusError
 from affectus.models.base import Heads, Model, ModelOutput, Paper, register_model
 from affectus.models.options import check_rate, check_size, modality_values
+from affectus.models.space import DROPOUT, Real, Whole, one_of
 from affectus.nn.convolution import NarrowingConv1d
 from affectus.nn.masking import real_steps, to_front, zero_masked
 from affectus.nn.transformer import PreNormBlock, sinusoids
@@ -119,6 +120,15 @@ _MMSA_TRAINING = {
         "https://aclanthology.org/P19-1656",
     ),
     views={View.UNALIGNED, View.ALIGNED},
+    # the heads share the width: it must be a multiple of them
+    space={
+        "dim": one_of(20, 30, 40, 60),
+        "layers": Whole(2, 6),
+        "attention_dropout": Real(0.0, 0.4),
+        "residual_dropout": Real(0.0, 0.4),
+        "text_dropout": DROPOUT,
+        "output_dropout": DROPOUT,
+    },
     training={
         "optimizer": "adam",
         "learning_rate": 1e-3,

@@ -28,6 +28,7 @@ from torch.nn import functional as F
 from affectus.batches.batch import Batch
 from affectus.errors import AffectusError
 from affectus.models.base import Heads, Model, ModelOutput, Paper, check_share, register_model
+from affectus.models.space import DROPOUT, Real, one_of
 from affectus.nn.stepping import StackedInputs, in_step
 from affectus.objectives import Task
 from affectus.vocabulary import View
@@ -101,6 +102,7 @@ class MVLSTMLayer(nn.Module):
         "https://doi.org/10.1007/978-3-319-46478-7_21",
     ),
     views={View.UNALIGNED, View.ALIGNED},
+    space={"hidden": one_of(16, 32, 64, 128), "alpha": Real(0.0, 1.0), "beta": Real(0.0, 1.0), "dropout": DROPOUT},
     presets={
         "view_specific": {"options": {"alpha": 1.0, "beta": 0.0}},
         "coupled": {"options": {"alpha": 0.0, "beta": 1.0}},

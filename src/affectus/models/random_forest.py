@@ -20,6 +20,7 @@ import torch
 
 from affectus.errors import AffectusError
 from affectus.models.base import Paper, register_model
+from affectus.models.space import one_of
 from affectus.models.vectors import Array, Part, Problem, VectorEstimator
 from affectus.objectives import Task
 from affectus.vocabulary import View
@@ -32,6 +33,7 @@ _ROWS = 4096
     "random_forest",
     paper=Paper("Breiman", 2001, "Random Forests", "Machine Learning", "https://doi.org/10.1023/A:1010933404324"),
     views=tuple(View),
+    space={"max_depth": one_of(0, 5, 10, 20), "min_leaf": one_of(1, 2, 5, 10), "balanced": one_of(True, False)},
 )
 class RandomForest(VectorEstimator):
     """A forest of decision trees on the utterances' vectors, stored as arrays of nodes.

@@ -38,6 +38,7 @@ from affectus.models.base import (
 )
 from affectus.models.options import check_number, check_positive, check_rate, check_size, modality_values
 from affectus.models.signed import SMALLEST, SignedLabels, signed_labels
+from affectus.models.space import DROPOUT, one_of
 from affectus.models.unimodal import Branch
 from affectus.nn.lstm import LSTM
 from affectus.nn.masking import first_real, masked_mean, zero_masked
@@ -75,6 +76,14 @@ _TRAINING = {"text_layers": -1, "text_learning_rate": 5e-5, "text_weight_decay":
         "https://arxiv.org/abs/2102.04830",
     ),
     views={View.UNALIGNED, View.ALIGNED},
+    space={
+        "hidden": one_of(8, 16, 32, 64),
+        "encoded": one_of(8, 16, 32),
+        "dense": one_of(16, 32, 64, 128),
+        "fusion_dense": one_of(64, 128, 256),
+        "dropout": DROPOUT,
+        "fusion_dropout": DROPOUT,
+    },
     training={
         "optimizer": "adam",
         "learning_rate": 1e-3,

@@ -29,6 +29,7 @@ from affectus.batches.batch import Batch
 from affectus.errors import AffectusError
 from affectus.models.base import Paper, register_model
 from affectus.models.margins import Rows, calibrate, machines_of, tell_by_margins, weights_of
+from affectus.models.space import one_of
 from affectus.models.vectors import Array, Part, Problem, VectorEstimator
 from affectus.nn.masking import zero_masked
 from affectus.nn.stepping import in_step
@@ -144,6 +145,11 @@ def steps_of(batch: Batch, names: Iterable[str]) -> tuple[dict[str, Tensor], dic
         "https://doi.org/10.1109/MIS.2016.94",
     ),
     views=tuple(View),
+    space={
+        "radial": one_of(False, True),
+        "C": one_of(None, 0.001, 0.01, 0.1, 1.0, 10.0),
+        "epsilon": one_of(0.01, 0.1, 0.3),
+    },
 )
 class SVM(VectorEstimator):
     """Support vector machines on the features side by side and on a dictionary of words and gestures that co-occur.

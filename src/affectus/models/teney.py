@@ -23,6 +23,7 @@ from torch.nn import functional as F
 
 from affectus.batches.batch import Batch
 from affectus.models.base import Heads, Model, ModelOutput, Paper, check_share, register_model
+from affectus.models.space import DROPOUT, one_of
 from affectus.nn.attention import masked_softmax
 from affectus.nn.gru import LastGRU
 from affectus.nn.masking import zero_masked
@@ -90,6 +91,7 @@ class GuidedAttention(nn.Module):
         "https://arxiv.org/abs/1708.02711",
     ),
     views={View.UNALIGNED, View.ALIGNED},
+    space={"hidden": one_of(32, 64, 128, 256), "dropout": DROPOUT},
 )
 class Teney(Model):
     """A GRU reads the text, which attends over the steps of each other modality and is multiplied with what it finds.

@@ -26,6 +26,7 @@ from affectus.batches.batch import Batch
 from affectus.errors import AffectusError
 from affectus.models.base import Heads, Model, ModelOutput, Paper, check_share, register_model
 from affectus.models.options import check_size, modality_values
+from affectus.models.space import DROPOUT, one_of
 from affectus.nn.subnets import Subnets
 from affectus.objectives import Task, TaskKind
 from affectus.vocabulary import View
@@ -44,6 +45,13 @@ LARGEST = 200_000_000
         "https://aclanthology.org/D17-1115",
     ),
     views={View.UNALIGNED, View.ALIGNED},
+    space={
+        "hidden": one_of(16, 32, 64),
+        "text_out": one_of(16, 32, 64),
+        "post_fusion": one_of(16, 32, 64, 128),
+        "dropout": DROPOUT,
+        "fusion_dropout": DROPOUT,
+    },
     training={"learning_rate": 1e-3, "batch_size": 32, "epochs": 200, "patience": 8, "real_loss": "l1"},
     presets={
         "mosi": {

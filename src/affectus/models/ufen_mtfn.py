@@ -36,6 +36,7 @@ from torch import Tensor, nn
 from affectus.batches.batch import Batch
 from affectus.errors import AffectusError, unknown_name
 from affectus.models.base import Heads, Model, ModelOutput, Paper, check_choice, check_share, register_model
+from affectus.models.space import DROPOUT, Real, Whole, one_of
 from affectus.nn.convolution import MaskedConv1d, stretched
 from affectus.nn.crossmodal import CrossModalAttention
 from affectus.nn.gru import BiGRU
@@ -120,6 +121,13 @@ class _UFEN(nn.Module):
         "https://doi.org/10.1038/s41598-025-85859-6",
     ),
     views={View.UNALIGNED, View.ALIGNED},
+    space={
+        "dim": one_of(64, 128, 256),
+        "layers": Whole(1, 3),
+        "ffn": one_of(128, 256, 512),
+        "attention_dropout": Real(0.0, 0.4),
+        "dropout": DROPOUT,
+    },
     # Table 2, MOSI; the best epoch is the one whose Y'_m is best, whatever the other heads do
     training={
         "optimizer": "adam",
