@@ -85,7 +85,7 @@ def tokenize(corpus: Corpus, encoder: TextEncoder, *, max_tokens: int, by_word: 
     ids = Ragged(flat[:, None], np.concatenate([[0], np.cumsum(lengths)]))  # type: ignore[arg-type]
     if words is None:
         return TokenIds(ids)
-    owners = [_owners(words[row], spans) for row, spans in zip(spoken, found["offset_mapping"], strict=True)]
+    owners = [owners(words[row], spans) for row, spans in zip(spoken, found["offset_mapping"], strict=True)]
     return TokenIds(ids, np.concatenate(owners), np.array([len(said) for said in words]))
 
 
@@ -134,7 +134,7 @@ def _words(corpus: Corpus, encoder: TextEncoder) -> list[list[str]]:
     )
 
 
-def _owners(words: Sequence[str], spans: Sequence[tuple[int, int]]) -> IntArray:
+def owners(words: Sequence[str], spans: Sequence[tuple[int, int]]) -> IntArray:
     """Return the word of each token, from the characters that it spans in the words joined by spaces."""
     said = np.array([i for i, word in enumerate(words) if word != PAUSE])
     ends = np.cumsum([len(words[i]) + 1 for i in said])  # one past the space behind each word
