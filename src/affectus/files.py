@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -127,12 +128,17 @@ def sha256(path: str | Path) -> str:
 
 
 @contextlib.contextmanager
-def lock_folder(folder: str | Path) -> Iterator[None]:
+def lock_folder(folder: str | Path, *, wait: float = 0.0) -> Iterator[None]:
     """Hold a folder for this process alone; the lock goes with the process, even a killed one.
+
+    Args:
+        folder: made if it is not there.
+        wait: seconds to wait for another process.
 
     Raises:
         AffectusError: another process holds it, or the folder cannot be written.
     """
+    until = time.monotonic() + wait
     folder = Path(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -140,10 +146,14 @@ def lock_folder(folder: str | Path) -> Iterator[None]:
     except OSError as error:
         raise explain_os_error(error, folder) from error
     with stream:
-        if fcntl is not None:
+        while fcntl is not None:
             try:
                 fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
             except OSError:
+                if time.monotonic() < until:
+                    time.sleep(0.02)
+                    continue
                 raise AffectusError(
                     "Another affectus is writing", where=folder, remedy="Wait for it, or choose another --out folder"
                 ) from None
