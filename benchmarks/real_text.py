@@ -52,7 +52,7 @@ class System:
     grid: dict[str, tuple[float, ...]] = field(default_factory=dict)
 
 
-BOTH = {"learning_rate": RATES, "text_learning_rate": TEXT_RATES}
+BOTH = {"learning_rate": RATES[:1], "text_learning_rate": TEXT_RATES}
 SYSTEMS = [
     System("ufen_mtfn, frozen", "ufen_mtfn", 0, View.UNALIGNED, {"batch_size": 32}, {"learning_rate": RATES}),
     System("ufen_mtfn, last two layers", "ufen_mtfn", 2, View.UNALIGNED, TUNED, BOTH),
@@ -169,8 +169,8 @@ on {device}; {arguments.seeds} seeds, mean ± standard deviation over seeds. Tex
 
 *linear* is logistic and ridge regression on the mean of the frozen encoder's token vectors, its penalties chosen on
 valid: C among {listed(PENALTIES)}, alpha among {listed(STRENGTHS)}. The other models' learning rates are chosen on
-valid with seed 0, by the sum of the tasks' losses: the model's among {listed(RATES)} (mtmm_es: its published one), the
-encoder's among {listed(TEXT_RATES)}. Where the encoder is trained there are 4 epochs at most. *Majority* is fitted on
+valid with seed 0, by the sum of the tasks' losses: of a frozen encoder the model's among {listed(RATES)}, of a trained
+one the encoder's among {listed(TEXT_RATES)}. Where the encoder is trained there are 4 epochs at most. *Majority* is fitted on
 train.
 """
 
