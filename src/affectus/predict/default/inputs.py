@@ -1,0 +1,108 @@
+"""Frames of sound and face -> what the shipped model reads of an utterance: statistics over its time."""
+
+import numpy as np
+import numpy.typing as npt
+
+from affectus.features.media.acoustic import AUDIO_COLUMNS, FRAME_RATE
+from affectus.features.media.faces.action_units import ACTION_UNITS, VISION_COLUMNS
+
+FloatArray = npt.NDArray[np.float32]
+
+SHORTEST_SOUND = 0.25
+"""Seconds; of less sound nothing is said."""
+SPEECH_RANGE = 35.0
+"""dB below the loudest frames, where speech is taken to begin and end: a clip's silent ends tell nothing."""
+_F0, _ENERGY, _VOICING = (AUDIO_COLUMNS.index(name) for name in ("log_f0", "energy", "voicing"))
+_MFCC = [AUDIO_COLUMNS.index(f"mfcc_{i}") for i in range(20)]
+_CHROMA = [i for i, name in enumerate(AUDIO_COLUMNS) if name.startswith("chroma_")]
+_UNITS = [VISION_COLUMNS.index(name) for name in ACTION_UNITS]
+_STATISTICS = ("mean", "deviation", "p10", "p90")
+
+
+def _statistics(x: FloatArray) -> FloatArray:
+    """(T, D) -> (4 D,): mean, deviation, tenth and ninetieth percentile of each column."""
+    low, high = np.percentile(x, (10, 90), axis=0)
+    return np.concatenate([x.mean(axis=0), x.std(axis=0), low, high]).astype(np.float32)
+
+
+AUDIO_FUNCTIONALS: tuple[str, ...] = (
+    *(f"log_f0.{s}" for s in (*_STATISTICS, "change")),
+    *(f"{AUDIO_COLUMNS[i]}.{s}" for s in _STATISTICS for i in _MFCC),
+    *(f"{AUDIO_COLUMNS[i]}.change" for i in _MFCC),
+    *(f"{AUDIO_COLUMNS[i]}.mean" for i in _CHROMA),
+    *(f"energy.{s}" for s in (*_STATISTICS, "change")),
+    "voicing.mean",
+    "voiced_stretches",
+)
+"""Names of what is said of an utterance's sound; ``change`` is the deviation from frame to frame."""
+VISION_FUNCTIONALS: tuple[str, ...] = ACTION_UNITS
+"""The root of the mean intensity of each action unit."""
+
+
+def audio_functionals(frames: npt.ArrayLike) -> FloatArray | None:
+    """Return the statistics of an utterance's sound, or None if there is too little of it.
+
+    Args:
+        frames: (T, 35), the columns of :data:`affectus.features.media.acoustic.AUDIO_COLUMNS`.
+
+    Returns:
+        (D,) in the order of :data:`AUDIO_FUNCTIONALS`.
+    """
+    x = np.asarray(frames, np.float32)
+    x = x[np.isfinite(x).all(axis=1)]
+    if len(x) < SHORTEST_SOUND * FRAME_RATE:
+        return None
+    loud = np.flatnonzero(x[:, _ENERGY] > np.percentile(x[:, _ENERGY], 95) - SPEECH_RANGE)
+    inside = x[loud[0] : loud[-1] + 1] if len(loud) else x
+    x = inside if len(inside) >= SHORTEST_SOUND * FRAME_RATE else x
+    voiced = x[:, _VOICING] > 0.5
+    pitch = x[voiced][:, [_F0]] if voiced.sum() > 2 else x[:, [_F0]]
+    steps = np.diff(x, axis=0)
+    starts = np.count_nonzero(np.diff(voiced.astype(np.int8), prepend=0) == 1)
+    parts = [
+        _statistics(pitch),
+        [np.diff(pitch[:, 0]).std()],
+        _statistics(x[:, _MFCC]),
+        steps[:, _MFCC].std(axis=0),
+        x[:, _CHROMA].mean(axis=0),
+        _statistics(x[:, [_ENERGY]]),
+        [steps[:, _ENERGY].std()],
+        [x[:, _VOICING].mean(), starts / (len(x) / FRAME_RATE)],
+    ]
+    return np.concatenate([np.asarray(part, np.float32) for part in parts])
+
+
+def resting_units(frames: npt.ArrayLike) -> FloatArray:
+    """Return (17,) what each action unit shows when the face of a recording rests: its tenth percentile.
+
+    Blendshapes depend on the shape of a face and on the camera; OpenFace takes a person's resting face off too.
+
+    Args:
+        frames: (T, 74) all pictures of a recording that show the face, the columns of ``VISION_COLUMNS``.
+    """
+    x = np.asarray(frames, np.float32)[:, _UNITS]
+    return np.percentile(x, 10, axis=0).astype(np.float32)
+
+
+def vision_functionals(frames: npt.ArrayLike, resting: FloatArray | None = None) -> FloatArray | None:
+    """Return what is said of an utterance's face, or None if it is not seen.
+
+    Args:
+        frames: (T, 74), the columns of :data:`affectus.features.media.faces.action_units.VISION_COLUMNS`.
+        resting: (17,) of :func:`resting_units`.
+
+    Returns:
+        (17,) in the order of :data:`VISION_FUNCTIONALS`.
+    """
+    x = np.asarray(frames, np.float32)[:, _UNITS]
+    x = x[np.isfinite(x).all(axis=1)]
+    if not len(x):
+        return None
+    if resting is not None:
+        x = np.maximum(x - resting, 0)
+    return unit_functionals(x.mean(axis=0))
+
+
+def unit_functionals(means: npt.ArrayLike) -> FloatArray:
+    """Return the root of mean intensities (..., 17): faces rest mostly, and small movements count."""
+    return np.sqrt(np.maximum(np.asarray(means, np.float32), 0))
