@@ -18,6 +18,7 @@ from affectus.cli import (
     reporting,
     reproducing,
     robustness,
+    tuning,
 )
 from affectus.errors import AffectusError
 
@@ -40,6 +41,7 @@ robustness.add_to(app)
 reproducing.add_to(app)
 folding.add_to(app)
 benchmarking.add_to(app)
+tuning.add_to(app)
 
 
 def _print_version(value: bool) -> None:

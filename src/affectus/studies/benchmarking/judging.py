@@ -132,14 +132,19 @@ def judge_run(run: Run, corpus: Corpus, split: str, protocol: str) -> Judged:
     rules = PROTOCOLS[protocol].intensity
     said = choose_for(run, corpus, split)
     rows = [Scorer(rules, cuts)(run.tasks, given.probabilities, given.targets) for given, cuts in said]
-    valid = []
-    for seed in run.seeds:
-        given = run.valid_predictions(seed)
-        if given is not None:
-            valid.append(Scorer(rules, thresholds_on(run, given))(run.tasks, given.probabilities, given.targets))
     return Judged(
         run.seeds,
         {name: tuple(row[name] for row in rows) for name in rows[0]},
-        {name: tuple(row[name] for row in valid) for name in (valid[0] if valid else {})},
+        valid_figures(run, protocol),
         tuple(statistics_of(run.tasks, given, cuts) for given, cuts in said),
     )
+
+
+def valid_figures(run: Run, protocol: str) -> dict[str, tuple[float, ...]]:
+    """Return the figures of every seed on the training corpus's valid split, as it was kept; none without one."""
+    rules, found = PROTOCOLS[protocol].intensity, []
+    for seed in run.seeds:
+        given = run.valid_predictions(seed)
+        if given is not None:
+            found.append(Scorer(rules, thresholds_on(run, given))(run.tasks, given.probabilities, given.targets))
+    return {name: tuple(row[name] for row in found) for name in (found[0] if found else {})}

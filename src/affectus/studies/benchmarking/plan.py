@@ -137,11 +137,7 @@ def make_plan(
     """
     changes = changes or Changes.none()
     entries = _wanted(models, changes)
-    known = available_tasks(corpus.schemes)
-    if tasks is None:
-        if not known:
-            raise AffectusError(f"The corpus {corpus.name!r} has no labels to learn from")
-        tasks = [next((name for name in PREFERRED if name in known), next(iter(known)))]
+    tasks = [main_task(corpus)] if tasks is None else tasks
     chosen = choose_tasks(tasks, corpus.schemes)
     here = set(corpus.splits.tolist())
     judged = split or (Split.TEST if Split.TEST in here else Split.VALID)
@@ -152,13 +148,13 @@ def make_plan(
     natural = corpus_view(corpus, read, encoded=encoded)
     if view not in (None, ANY_VIEW, *View):
         raise unknown_name("view", str(view), [*View, ANY_VIEW])
-    rules = protocol or _protocol(chosen)
+    rules = protocol or usual_protocol(chosen)
     if PROTOCOLS[rules].oracle:
         raise AffectusError(
             f"The protocol {rules!r} is an oracle's: it chooses on the split that is judged, so it ranks luck",
             remedy="Choose another; `affectus protocols` tells which",
         )
-    ranked = _rank_by(chosen, rank_by)
+    ranked = choose_figure(chosen, rank_by)
     data = data_set_of(corpus.name) if presets else None
     context = any(len(rows) > 1 for rows in corpus.recordings(Split.TRAIN))
     in_view = natural if view is None else view
@@ -211,14 +207,33 @@ def corpus_view(corpus: Corpus, modalities: Sequence[str], *, encoded: bool = Fa
     return View.ALIGNED if corpus.card.word_aligned else View.UNALIGNED
 
 
-def _protocol(tasks: Sequence[Task]) -> str:
+def usual_protocol(tasks: Sequence[Task]) -> str:
+    """Return the protocol by which the field judges these tasks on their data set."""
     first = next((task for task in tasks if task.scheme == "sentiment"), None)
     if first is None or first.kind is not TaskKind.REAL:
         return "akhtar2019"
     return "mmsa-sims" if (first.low, first.high) == (-1.0, 1.0) else "mmsa"
 
 
-def _rank_by(tasks: Sequence[Task], wanted: str | None) -> str:
+def main_task(corpus: Corpus) -> str:
+    """Return the task that is learned on a corpus if none is wanted.
+
+    Raises:
+        AffectusError: it has no labels.
+    """
+    known = available_tasks(corpus.schemes)
+    if not known:
+        raise AffectusError(f"The corpus {corpus.name!r} has no labels to learn from")
+    return next((name for name in PREFERRED if name in known), next(iter(known)))
+
+
+def choose_figure(tasks: Sequence[Task], wanted: str | None) -> str:
+    """Return the figure that ranks: the wanted one, or the usual one of the first task.
+
+    Raises:
+        AffectusError: it is none of the figures of these tasks that can be compared.
+    """
+
     def full(task: Task, metric: str) -> str:
         # the figures of emotions bear one name, with *none* or without it
         return f"{'emotions' if task.kind is TaskKind.MULTI_LABEL else task.name}.{metric}"
@@ -227,7 +242,7 @@ def _rank_by(tasks: Sequence[Task], wanted: str | None) -> str:
     if wanted is None:
         return full(tasks[0], RANKED_BY[tasks[0].kind])
     if wanted not in allowed:
-        raise unknown_name("figure", wanted, allowed, where="what a benchmark of these tasks can rank by")
+        raise unknown_name("figure", wanted, allowed, where="what can be compared of these tasks")
     return wanted
 
 
