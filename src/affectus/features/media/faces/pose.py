@@ -45,13 +45,14 @@ class HeadPose:
 
     def in_head(self, landmarks: FloatArray) -> FloatArray:
         """Map landmarks (..., 3) of the picture into the head's axes, in centimetres of the mean face."""
-        found: FloatArray = (_upright(landmarks) - self.centre) @ self.rotation / np.float32(self.scale)
+        found: FloatArray = (_upright(landmarks) - self.centre) @ (self.rotation / np.float32(self.scale))
         return found
 
 
 def _upright(landmarks: FloatArray) -> FloatArray:
     """Turn (right, down, away) into (right, up, towards the camera)."""
-    return landmarks * np.array([1, -1, -1], np.float32)
+    upright: FloatArray = landmarks * np.array([1, -1, -1], np.float32)
+    return upright
 
 
 def head_pose(landmarks: FloatArray, face: MeanFace) -> HeadPose:

@@ -78,7 +78,7 @@ def cut(image: npt.NDArray[np.uint8], region: Region, pixels: int) -> FloatArray
 
 
 def _averaged(image: npt.NDArray[np.uint8], count: int) -> FloatArray:
-    """Return the means of blocks of ``count`` by ``count`` pixels of a picture (H, W, 3), those at the edges left out."""
+    """Return the means of blocks of ``count`` by ``count`` pixels of a picture (H, W, 3); what is over is left out."""
     height, width = (side // count for side in image.shape[:2])
     rows = np.zeros((height, width * count, 3), np.uint32)
     for row in range(count):
@@ -86,4 +86,5 @@ def _averaged(image: npt.NDArray[np.uint8], count: int) -> FloatArray:
     found = np.zeros((height, width, 3), np.float32)
     for column in range(count):
         found += rows[:, column::count]
-    return found / np.float32(count * count)
+    found /= np.float32(count * count)
+    return found

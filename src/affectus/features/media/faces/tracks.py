@@ -98,8 +98,8 @@ class _Track:
 class FaceReader:
     """Reads the faces of pictures one after another.
 
-    A face that is known is sought about where it was; the detector runs when one is lost, when none is known, and once a
-    second for further ones.
+    A face that is known is sought about where it was; the detector runs when one is lost, when none is known, and once
+    a second for further ones.
 
     Args:
         most: faces that are read in one picture; the largest ones, since each costs the same time again.
