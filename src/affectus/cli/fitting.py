@@ -1,7 +1,6 @@
-"""Verbs about models: train, evaluate, predict, models, protocols."""
+"""Verbs about models: train, evaluate, predict, protocols, metrics."""
 
 import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -286,63 +285,6 @@ def predict(
     typer.echo(f"Wrote {len(table)} utterances to {out}")
 
 
-def models(
-    name: Annotated[str | None, typer.Argument(help="A model to explain; default: list all.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-) -> None:
-    """List the models, or explain one: its paper, its options and its published settings.
-
-    Examples:
-
-      affectus models
-
-      affectus models mtmm_es
-    """
-    from affectus.models import MODELS
-
-    console = output()
-    if name is None:
-        rows = [
-            {
-                "name": entry.name,
-                "paper": entry.paper.short if entry.paper else "baseline",
-                "views": sorted(map(str, entry.views)),
-                "presets": sorted(entry.presets),
-                "summary": entry.summary,
-            }
-            for entry in (MODELS[known] for known in MODELS)
-        ]
-        if as_json:
-            typer.echo(json.dumps(rows, indent=1))
-            return
-        table = Table()
-        for heading in ("name", "paper", "views", "presets", "summary"):
-            table.add_column(heading)
-        for row in rows:
-            table.add_row(*(", ".join(value) if isinstance(value, list) else str(value) for value in row.values()))
-        console.print(table)
-        return
-    entry = MODELS[name]
-    options = [{"name": o.name, "default": o.default, "help": o.help} for o in entry.options.values()]
-    module = sys.modules[entry.build.__module__].__doc__ or ""
-    if as_json:
-        paper = vars(entry.paper) if entry.paper else None
-        data = {"name": name, "paper": paper, "options": options, "training": dict(entry.training), "about": module}
-        typer.echo(json.dumps(data, indent=1, default=str))
-        return
-    console.print(module.strip(), markup=False)
-    table = Table(title="Options (--set NAME=VALUE)", title_justify="left")
-    for heading in ("name", "default", "what"):
-        table.add_column(heading)
-    for option in options:
-        table.add_row(str(option["name"]), repr(option["default"]), str(option["help"]))
-    console.print(table)
-    published = ", ".join(f"{key}={value}" for key, value in entry.training.items())
-    console.print(f"Published training settings: {published or 'none'}", markup=False)
-    for preset, changes in entry.presets.items():
-        console.print(f"Preset {preset}: {json.dumps(changes, default=str)}", markup=False)
-
-
 def protocols() -> None:
     """Explain the protocols by which `affectus evaluate` judges.
 
@@ -391,5 +333,5 @@ def metrics(
 
 def add_to(app: typer.Typer) -> None:
     """Add the verbs to the command line."""
-    for verb in (train, evaluate, predict, models, protocols, metrics):
+    for verb in (train, evaluate, predict, protocols, metrics):
         app.command()(verb)

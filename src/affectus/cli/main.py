@@ -15,6 +15,7 @@ from affectus.cli import (
     features,
     fitting,
     folding,
+    modelling,
     reporting,
     reproducing,
     robustness,
@@ -35,6 +36,7 @@ data.add_to(app)
 exporting.add_to(app)
 features.add_to(app)
 fitting.add_to(app)
+modelling.add_to(app)
 reporting.add_to(app)
 comparing.add_to(app)
 robustness.add_to(app)

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from affectus.batches.batch import Batch
@@ -235,6 +236,21 @@ class ModelEntry:
         if preset is not None and preset not in self.presets:
             raise unknown_name("preset", preset, self.presets, where=f"the model {self.name!r}")
         return frozenset(self.breaks) | frozenset(self.presets[preset].get("breaks", ()) if preset else ())
+
+    def parameters(
+        self, inputs: Mapping[str, int], tasks: Sequence[Task], options: Mapping[str, Any] | None = None
+    ) -> int | None:
+        """Return the number of trainable numbers at given widths and tasks; None without training by gradient.
+
+        Raises:
+            AffectusError: as for :meth:`create`.
+        """
+        if not issubclass(self.build, Model):
+            return None
+        # without memory for the numbers, so that large models cost nothing
+        with torch.device("meta"):
+            model = self.create(inputs, tasks, options)
+        return model.parameter_count() if isinstance(model, Model) else None
 
     def create(
         self, inputs: Mapping[str, int], tasks: Sequence[Task], options: Mapping[str, Any] | None = None

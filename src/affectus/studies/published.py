@@ -236,4 +236,9 @@ def reported(model: str, data: str | None = None) -> list[Reported]:
                 paper = f"{experiment.paper.authors} {experiment.paper.year}"
                 own = experiment.model == model
                 found.append(Reported(name, of, paper, table, row.row, figures, doubts, own))
-    return sorted(found, key=lambda one: (one.data, not one.own))
+    found.sort(key=lambda one: (one.data, not one.own))
+    # two experiments may quote one table of one paper
+    seen: dict[str, Reported] = {}
+    for one in found:
+        seen.setdefault(f"{one.data} {one.paper} {one.table} {one.figures}", one)
+    return list(seen.values())

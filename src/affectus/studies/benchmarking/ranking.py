@@ -436,9 +436,8 @@ def _published_text(paper: Reported | None, metric: str, sources: dict[str, int]
         return NOTHING
     scale, digits = scale_of(metric)
     table = f"table {paper.table}" if paper.table.replace(".", "").isdigit() else paper.table
-    number = sources.setdefault(
-        f"{paper.paper}, {table}" if not paper.own else f"`{paper.experiment}`", len(sources) + 1
-    )
+    source = f"`{paper.experiment}`" if paper.own else paper.paper
+    number = sources.setdefault(f"{source} ({table})", len(sources) + 1)
     return f"{scale * paper.figures[metric]:.{digits}f}{'?' if metric in paper.doubts else ''} [{number}]"
 
 
