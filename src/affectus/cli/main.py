@@ -12,6 +12,7 @@ from affectus.cli import (
     comparing,
     data,
     exporting,
+    extracting,
     features,
     fitting,
     folding,
@@ -34,6 +35,7 @@ app = typer.Typer(
 )
 data.add_to(app)
 exporting.add_to(app)
+extracting.add_to(app)
 features.add_to(app)
 fitting.add_to(app)
 modelling.add_to(app)

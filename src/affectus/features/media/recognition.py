@@ -1,7 +1,7 @@
 """Sound -> words with times, by Whisper (Radford et al. 2022, https://arxiv.org/abs/2212.04356).
 
-The default, ``tiny.en`` (English), comes from a package and needs no network; ``base`` (many languages) likewise, if its
-two packages are installed. Other models are named: a size or a CTranslate2 model on the Hugging Face hub, run by
+The default, ``tiny.en`` (English), comes from a package and needs no network; ``base`` (many languages) likewise, if
+its two packages are installed. Other models are named: a size or a CTranslate2 model on the Hugging Face hub, run by
 faster-whisper; any other Whisper on the hub or in a folder, run by transformers.
 """
 

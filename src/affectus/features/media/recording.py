@@ -20,9 +20,11 @@ from affectus.features.media.decoding import Frame, Media, audio_blocks, audio_s
 from affectus.features.media.faces import VISION_COLUMNS
 from affectus.features.media.faces.tracks import FaceReader, vector
 from affectus.features.media.recognition import Recognizer, load_recognizer
-from affectus.features.media.settings import NONE, Extraction, Segments, TextLevel
+from affectus.features.media.settings import NONE, SPEAKING, Extraction, Segments, TextLevel
 from affectus.features.media.sound import SoundFeatures, load_sound_features
+from affectus.features.media.speakers import speaking_face
 from affectus.features.media.subtitles import SUBTITLE_SUFFIXES, TEXT_SUFFIXES, read_subtitles, read_transcript
+from affectus.features.media.turns import Diarizer, load_diarizer, read_rttm, speaker_of
 from affectus.features.media.voice import Stretch, speech_probabilities, speech_stretches
 from affectus.features.media.words import Word
 from affectus.features.text import Level, encode_texts
@@ -158,9 +160,7 @@ class Extractor:
         return FaceReader(threads=self.threads)
 
     @cached_property
-    def _diarizer(self) -> Any:
-        from affectus.features.media.turns import load_diarizer
-
+    def _diarizer(self) -> Diarizer:
         return load_diarizer(str(self.settings.diarizer))
 
     def read(self, source: Source, report: Report = _quiet) -> Corpus:
@@ -317,7 +317,7 @@ class Extractor:
         known = {alignment.plain(word.text) for word in heard}
         missed = sum(alignment.plain(word.text) not in known for word in timed)
         found.notes.append(
-            f"The times of {transcript.name} come from recognised speech, which lacks {missed} of its {len(timed)} words."
+            f"{transcript.name} took its times from recognised speech, which lacks {missed} of its {len(timed)} words."
         )
         found.utterances, begin = [], 0
         for sentence in said:
@@ -391,7 +391,10 @@ class Extractor:
         for one in found.utterances:
             low, high = np.searchsorted(times, [one.times[0] - step / 2, one.times[1]])
             within = [(float(times[k]), face) for k in range(low, high) for face in found.faces[k]]
-            one.face = self._face_of(within)
+            speaking = self._speaking(found, low, high) if self.settings.face == SPEAKING else None
+            if speaking is not None and one.speaker is None:
+                one.speaker = f"face {speaking}"
+            one.face = self._face_of(within) if speaking is None else speaking
             own = [(time, face.vector) for time, face in within if face.track == one.face]
             if own:
                 one.vision = (np.stack([values for _, values in own]), np.array([time for time, _ in own]))
@@ -405,8 +408,22 @@ class Extractor:
             return int(self.settings.face) if int(self.settings.face) in areas else None
         return max(areas, key=lambda track: areas[track], default=None)
 
+    @staticmethod
+    def _speaking(found: _Found, low: int, high: int) -> int | None:
+        """Return the track of the face whose mouth moves with the voice; None if there is none."""
+        mouths = [{face.track: face.mouth for face in here} for here in found.faces[low:high]]
+        return speaking_face(found.pictures[low:high], mouths, found.probabilities, FRAME_RATE)
+
     def _tell_speakers(self, source: Source, found: _Found) -> None:
         """Say who speaks, by the turns of a file or of a diariser."""
+        if source.turns is not None:
+            turns = read_rttm(source.turns)
+        elif self.settings.diarizer is not None and len(found.probabilities):
+            turns = self._diarizer(source.path)
+        else:
+            return
+        for one in found.utterances:
+            one.speaker = speaker_of(*one.times, turns) or one.speaker
 
     def _corpus(self, source: Source, found: _Found, report: Report) -> Corpus:
         """Put what was found into the form of a corpus."""
@@ -456,15 +473,13 @@ class Extractor:
     def _text(self, utterances: Sequence[_Utterance]) -> tuple[Ragged, ModalityCard]:
         encoder, level = self._encoder, TextLevel(self.settings.text_level)
         spoken = [one for one in utterances if one.text]
-        times: list[FloatArray | None] | None = None
+        times: list[npt.NDArray[np.float64]] | None = None
         if level is TextLevel.WORDS:
             said = [[word.text for word in one.words or ()] or str(one.text).split() for one in spoken]
             encoded = alignment.word_vectors(said, encoder, threads=self.threads)
             pooling = "mean over each word's tokens"
             if all(one.words for one in spoken):
-                times = [
-                    np.array([(w.start, w.end) for w in one.words or ()]) if one.text else None for one in utterances
-                ]
+                times = [np.array([(w.start, w.end) for w in one.words or ()]).reshape(-1, 2) for one in utterances]
         else:
             texts = [str(one.text) for one in spoken]
             encoded = encode_texts(texts, encoder, level=Level(level.value), threads=self.threads)

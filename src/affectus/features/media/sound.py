@@ -30,10 +30,11 @@ class SoundFeatures(Protocol):
 class Sims:
     """The 33 columns of CH-SIMS, energy and voicing."""
 
-    identity = "affectus acoustic: CH-SIMS's 33 columns with F0 by WORLD, energy, voicing"
-    columns: list[str] | None = list(AUDIO_COLUMNS)
-    dim = len(AUDIO_COLUMNS)
-    rate = FRAME_RATE
+    def __init__(self) -> None:
+        self.identity = "affectus acoustic: CH-SIMS's 33 columns with F0 by WORLD, energy, voicing"
+        self.columns: list[str] | None = list(AUDIO_COLUMNS)
+        self.dim = len(AUDIO_COLUMNS)
+        self.rate = FRAME_RATE
 
     def __call__(self, samples: FloatArray) -> FloatArray:
         """Return (T, 35)."""

@@ -113,9 +113,9 @@ def _seconds(parts: tuple[str | None, ...]) -> float:
 
 
 def sentences(text: str) -> list[str]:
-    """Cut a text into sentences; a line break also ends one.
+    r"""Cut a text into sentences; a line break also ends one.
 
-    >>> sentences("Really? I like it.\\nMr")
+    >>> sentences("Really? I like it.\nMr")
     ['Really?', 'I like it.', 'Mr']
     """
     found = [" ".join(part.split()) for line in text.split("\n") for part in _SENTENCE.split(line)]

@@ -1,0 +1,147 @@
+"""Verb that makes a corpus of media files: extract."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+if TYPE_CHECKING:
+    from affectus.features.media.extraction import Extracted
+    from affectus.features.media.extraction import Progress as Step
+
+
+def extract(
+    source: Annotated[
+        Path, typer.Argument(help="A media file, subtitles, a text, a folder of such, or a manifest (.csv).")
+    ],
+    out: Annotated[Path, typer.Option("--out", help="The corpus folder to write.")],
+    manifest: Annotated[
+        Path | None,
+        typer.Option(help="CSV with path, start, end, text, speaker, split and labels; paths are relative to it."),
+    ] = None,
+    transcript: Annotated[
+        Path | None, typer.Option(help="Subtitles or a text of the one file; default: of its name, beside it.")
+    ] = None,
+    segments: Annotated[
+        str, typer.Option(help="Utterances: auto (subtitles, else pauses), pauses, even or whole.")
+    ] = "auto",
+    recognizer: Annotated[
+        str, typer.Option(help="tiny.en or base (packaged), a Whisper's size, folder or name on the hub; none.")
+    ] = "tiny.en",
+    language: Annotated[str | None, typer.Option(help="Of the speech: en, de, zh ...; default: let it tell.")] = None,
+    text: Annotated[str, typer.Option(help="minilm (packaged), a folder or a name on the hub; none.")] = "minilm",
+    text_level: Annotated[str, typer.Option(help="A vector per utterance, words or tokens.")] = "utterance",
+    audio: Annotated[
+        str, typer.Option(help="sims (35 columns), egemaps, praat, a speech encoder's folder or name on the hub; none.")
+    ] = "sims",
+    vision: Annotated[bool, typer.Option("--vision/--no-vision", help="Read faces.")] = True,
+    fps: Annotated[float, typer.Option(help="Pictures a second that are looked at.")] = 10.0,
+    face: Annotated[str, typer.Option(help="Whose: largest, speaking, or a face's number from 1.")] = "largest",
+    turns: Annotated[Path | None, typer.Option(help="RTTM file: who speaks when in the one file.")] = None,
+    diarizer: Annotated[str | None, typer.Option(help="Name of a speaker diariser on the hub.")] = None,
+    aligned: Annotated[bool, typer.Option("--aligned", help="Pool everything over words: one step per word.")] = False,
+    pause: Annotated[float, typer.Option(help="Seconds of silence that end an utterance.")] = 0.4,
+    longest: Annotated[float, typer.Option(help="Seconds; longer speech is cut.")] = 12.0,
+    jobs: Annotated[int, typer.Option(min=1, help="Files read at once, in processes.")] = 1,
+    threads: Annotated[int, typer.Option(min=1, help="Threads of each model in each process.")] = 1,
+    cache: Annotated[Path | None, typer.Option(help="Folder of what was read before; default: the user's.")] = None,
+    no_cache: Annotated[bool, typer.Option("--no-cache", help="Neither take nor keep anything there.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Make a corpus of videos, sound files or transcripts.
+
+    What was read before, with the same settings, is taken from the cache, so an extraction that was stopped goes on. A
+    file that cannot be read is passed over with its reason.
+
+    Examples:
+
+      affectus extract clip.mp4 --out CORPUS
+
+      affectus extract VIDEOS --out CORPUS --jobs 2
+
+      affectus extract labelled.csv --out CORPUS --text-level words --aligned
+    """
+    from affectus.corpus import save_corpus
+    from affectus.features.media.extraction import extract as run
+    from affectus.features.media.settings import Extraction
+
+    settings = Extraction(
+        text=text,
+        text_level="words" if aligned and text_level == "utterance" else text_level,
+        audio=audio,
+        vision=vision,
+        fps=fps,
+        face=face,
+        recognizer=recognizer,
+        language=language,
+        segments=segments,
+        pause=pause,
+        longest=longest,
+        diarizer=diarizer,
+        aligned=aligned,
+    )
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn(), TimeRemainingColumn(),
+    )  # fmt: skip
+    with Progress(*columns, console=console, transient=True, disable=as_json or not console.is_terminal) as bar:
+        task = bar.add_task("looking", total=1.0)
+
+        def report(step: "Step") -> None:
+            bar.update(
+                task, completed=step.share, description=f"{step.done}/{step.total} {step.path.name}: {step.what}"
+            )
+            if step.error is not None and not as_json:
+                console.print(f"passed over {step.path.name}: {step.error}", style="yellow", markup=False)
+
+        found = run(
+            source,
+            settings,
+            manifest=manifest,
+            transcript=transcript,
+            turns=turns,
+            jobs=jobs,
+            threads=threads,
+            cache=cache,
+            use_cache=not no_cache,
+            report=report,
+        )
+        save_corpus(found.corpus, out)
+    summary = _summary(found, out)
+    if as_json:
+        typer.echo(json.dumps(summary, indent=1, ensure_ascii=False))
+        return
+    corpus = found.corpus
+    parts = [f"{name} {ragged.dim} ({int((ragged.lengths > 0).sum())})" for name, ragged in corpus.features.items()]
+    before = f", {found.cached} of them read before" if found.cached else ""
+    typer.echo(
+        f"{len(corpus)} utterances of {corpus.table['video'].n_unique()} recordings{before}; "
+        f"columns (utterances with them): {', '.join(parts) or 'none'}."
+    )
+    if found.skipped:
+        typer.echo(f"{len(found.skipped)} files were passed over; the card's notes say why.")
+    typer.echo(f"Written to {out}")
+
+
+def _summary(found: "Extracted", out: Path) -> dict[str, object]:
+    corpus = found.corpus
+    return {
+        "corpus": str(out),
+        "recordings": corpus.table["video"].n_unique(),
+        "utterances": len(corpus),
+        "modalities": {
+            name: {"dim": ragged.dim, "steps": len(ragged.values), "missing": int((ragged.lengths == 0).sum())}
+            for name, ragged in corpus.features.items()
+        },
+        "cached": found.cached,
+        "passed_over": {str(path): reason for path, reason in found.skipped.items()},
+        "notes": corpus.card.notes,
+    }
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the verb to the command line."""
+    app.command()(extract)
