@@ -93,6 +93,9 @@ def _chunks_of(values: FloatArray | Chunks) -> Chunks:
 
 
 def _fit_columns(chunks: Chunks, scale: Scale) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    if scale is Scale.NONE:
+        width = next(iter(chunks())).shape[-1]  # the rest need not be read
+        return np.zeros(width, np.float32), np.ones(width, np.float32)
     total, count, largest = (np.zeros(1) for _ in range(3))
     for array in chunks():
         finite = np.isfinite(array)

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 FloatArray = npt.NDArray[np.floating]
 IntArray = npt.NDArray[np.int64]
-CHUNK_BYTES = 1 << 24
+CHUNK_BYTES = 1 << 22
 """Values that are looked at in one go, so that an array larger than memory never is in memory as a whole."""
 
 

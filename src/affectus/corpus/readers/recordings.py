@@ -16,7 +16,6 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import polars as pl
-from scipy.signal import resample_poly
 
 from affectus.corpus.readers.base import TEXT_FILE, check_file
 from affectus.corpus.readers.signals import Signal
@@ -106,6 +105,9 @@ def _resample(channel: Channel, rate: float) -> FloatArray:
     filled = values if known.all() else np.interp(place, place[known], values[known])
     ratio = Fraction(rate / channel.rate).limit_denominator(LARGEST_FACTOR)
     if ratio != 1:
+        # SciPy's filters take 60 MB and half a second to import, and few corpora need them
+        from scipy.signal import resample_poly
+
         filled = resample_poly(filled, ratio.numerator, ratio.denominator, padtype="edge")
     if known.all():
         return np.asarray(filled, np.float64)
