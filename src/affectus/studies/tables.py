@@ -68,10 +68,20 @@ class Grid:
 
 
 def _latex_row(cells: Sequence[str]) -> str:
-    return " & ".join(latex_text(cell) for cell in cells) + r" \\"
+    return " & ".join(_latex_span(cell) for cell in cells) + r" \\"
 
 
-_LATEX = {"\\": r"\textbackslash{}", "±": r"$\pm$", "–": "--", "≥": r"$\geq$"} | {c: f"\\{c}" for c in "&%$#_{}"}
+def _latex_span(text: str) -> str:
+    """Return a cell, which may have code and bold of Markdown, as LaTeX prints it."""
+    printed = latex_text(text)
+    printed = re.sub(r"`([^`]+)`", r"\\texttt{\1}", printed)
+    return re.sub(r"\*\*(.+?)\*\*", r"\\textbf{\1}", printed)
+
+
+_LATEX = {
+    **{"\\": r"\textbackslash{}", "±": r"$\pm$", "–": "--", "≥": r"$\geq$"},
+    **{"↑": r"$\uparrow$", "↓": r"$\downarrow$", "<": "$<$"},
+} | {c: f"\\{c}" for c in "&%$#_{}"}
 
 
 def latex_text(text: str) -> str:

@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+
 from affectus.batches import choose_modalities
 from affectus.corpus import Corpus
 from affectus.errors import AffectusError, unknown_name
@@ -302,12 +304,7 @@ class _Planner:
         cell = Cell(name, entry.name, self.names, self.modalities, options, training, preset, view, self.seeds)
         all_options, settings = resolve_settings(entry, preset=preset, options=options, training=training)
         if settings.text_encoder is None:
-            try:
-                entry.create({m: self.corpus.dims[m] for m in self.modalities}, self.tasks, all_options)
-            except AffectusError as error:
-                if entry.name in {**self.changes.options, **self.changes.own}:
-                    raise  # what the user set is not kept quiet
-                raise _LeftOut(_lowered(str(error))) from None
+            self._try(entry, all_options)
         if entry.name == LINEAR and view is View.CONTEXTUAL and context and "neighbours" not in options:
             near = Cell(
                 NEIGHBOURS,
@@ -322,6 +319,23 @@ class _Planner:
             )
             return [cell, near]
         return [cell]
+
+    def _try(self, entry: ModelEntry, options: Mapping[str, Any]) -> None:
+        """Build the model for these modalities and tasks, without memory for its numbers.
+
+        Raises:
+            _LeftOut: it refuses them.
+            AffectusError: it refuses what the user has set.
+        """
+        try:
+            with torch.device("meta"):
+                entry.create({name: self.corpus.dims[name] for name in self.modalities}, self.tasks, options)
+        except AffectusError as error:
+            if entry.name in {**self.changes.options, **self.changes.own}:
+                raise  # what the user set is not kept quiet
+            raise _LeftOut(_lowered(str(error))) from None
+        except Exception:
+            return  # a model of a third party may need real numbers; its training tells what is wrong
 
     def _view(self, entry: ModelEntry) -> View:
         if self.view == ANY_VIEW:
