@@ -202,6 +202,7 @@ def video_frames(
         origin = _origin(container)
         _seek(container, start, origin)
         rate = float(stream.average_rate or stream.guessed_rate or 25)
+        early = min(0.25 / fps, 0.5 / max(rate, 1.0))  # a picture this much before its time is the nearest to it
         due, before, given = start, -1.0, 0
         for number, picture in enumerate(_decode(path, container, stream)):
             # without time stamps, pictures come at the rate that the file says
@@ -212,7 +213,7 @@ def video_frames(
                 )
             if end is not None and seconds >= end:
                 break
-            if seconds <= before or seconds < due - 0.25 / fps:
+            if seconds <= before or seconds < due - early:
                 continue
             _check_size(path, picture.width, picture.height)
             yield Frame(max(seconds, 0.0), _upright(picture))
