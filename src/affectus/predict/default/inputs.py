@@ -16,25 +16,28 @@ _F0, _ENERGY, _VOICING = (AUDIO_COLUMNS.index(name) for name in ("log_f0", "ener
 _MFCC = [AUDIO_COLUMNS.index(f"mfcc_{i}") for i in range(20)]
 _CHROMA = [i for i, name in enumerate(AUDIO_COLUMNS) if name.startswith("chroma_")]
 _UNITS = [VISION_COLUMNS.index(name) for name in ACTION_UNITS]
-_STATISTICS = ("mean", "deviation", "p10", "p90")
+_PITCH = ("mean", "deviation", "p5", "p25", "p50", "p75", "p95", "change", "slope")
+_ENERGIES = ("mean", "deviation", "p10", "p25", "p50", "p75", "p90")
+_SPREAD = ("mean", "deviation", "p10", "p90")
 
 
-def _statistics(x: FloatArray) -> FloatArray:
-    """(T, D) -> (4 D,): mean, deviation, tenth and ninetieth percentile of each column."""
-    low, high = np.percentile(x, (10, 90), axis=0)
-    return np.concatenate([x.mean(axis=0), x.std(axis=0), low, high]).astype(np.float32)
+def _statistics(x: FloatArray, percentiles: tuple[int, ...] = (10, 90)) -> FloatArray:
+    """(T, D) -> ((2 + percentiles) D,): mean, deviation and percentiles of each column."""
+    return np.concatenate([x.mean(axis=0), x.std(axis=0), *np.percentile(x, percentiles, axis=0)]).astype(np.float32)
 
 
 AUDIO_FUNCTIONALS: tuple[str, ...] = (
-    *(f"log_f0.{s}" for s in (*_STATISTICS, "change")),
-    *(f"{AUDIO_COLUMNS[i]}.{s}" for s in _STATISTICS for i in _MFCC),
-    *(f"{AUDIO_COLUMNS[i]}.change" for i in _MFCC),
-    *(f"{AUDIO_COLUMNS[i]}.mean" for i in _CHROMA),
-    *(f"energy.{s}" for s in (*_STATISTICS, "change")),
+    *(f"log_f0.{s}" for s in _PITCH),
+    *(f"{AUDIO_COLUMNS[i]}.voiced.{s}" for s in _SPREAD for i in _MFCC),
+    *(f"{AUDIO_COLUMNS[i]}.{s}" for s in ("mean", "deviation", "change", "size_of_change") for i in _MFCC),
+    *(f"{AUDIO_COLUMNS[i]}.voiced.mean" for i in _CHROMA),
+    *(f"energy.{s}" for s in _ENERGIES),
+    *(f"energy.change.{s}" for s in _SPREAD),
     "voicing.mean",
     "voiced_stretches",
 )
-"""Names of what is said of an utterance's sound; ``change`` is the deviation from frame to frame."""
+"""Names of what is said of an utterance's sound: 194 statistics. Level is relative to the utterance's own loud frames, so
+that a microphone's gain does not matter; ``change`` is from frame to frame, or over two for MFCCs."""
 VISION_FUNCTIONALS: tuple[str, ...] = ACTION_UNITS
 """The root of the mean intensity of each action unit."""
 
@@ -54,20 +57,28 @@ def audio_functionals(frames: npt.ArrayLike) -> FloatArray | None:
         return None
     loud = np.flatnonzero(x[:, _ENERGY] > np.percentile(x[:, _ENERGY], 95) - SPEECH_RANGE)
     inside = x[loud[0] : loud[-1] + 1] if len(loud) else x
-    x = inside if len(inside) >= SHORTEST_SOUND * FRAME_RATE else x
+    x = (inside if len(inside) >= SHORTEST_SOUND * FRAME_RATE else x).copy()
+    for level in (_ENERGY, _MFCC[0]):
+        x[:, level] -= np.percentile(x[:, level], 90)
     voiced = x[:, _VOICING] > 0.5
-    pitch = x[voiced][:, [_F0]] if voiced.sum() > 2 else x[:, [_F0]]
-    steps = np.diff(x, axis=0)
     starts = np.count_nonzero(np.diff(voiced.astype(np.int8), prepend=0) == 1)
+    if voiced.sum() <= 4:
+        voiced = np.ones(len(x), bool)
+    pitch, mfcc, energy = x[voiced, _F0], x[:, _MFCC], x[:, [_ENERGY]]
+    place = np.linspace(-1, 1, len(pitch))
+    change = mfcc[2:] - mfcc[:-2]
     parts = [
-        _statistics(pitch),
-        [np.diff(pitch[:, 0]).std()],
-        _statistics(x[:, _MFCC]),
-        steps[:, _MFCC].std(axis=0),
-        x[:, _CHROMA].mean(axis=0),
-        _statistics(x[:, [_ENERGY]]),
-        [steps[:, _ENERGY].std()],
-        [x[:, _VOICING].mean(), starts / (len(x) / FRAME_RATE)],
+        _statistics(pitch[:, None], (5, 25, 50, 75, 95)),
+        [np.diff(pitch).std(), (place * (pitch - pitch.mean())).sum() / (place * place).sum()],
+        _statistics(mfcc[voiced]),
+        mfcc.mean(axis=0),
+        mfcc.std(axis=0),
+        change.std(axis=0),
+        np.abs(change).mean(axis=0),
+        x[voiced][:, _CHROMA].mean(axis=0),
+        _statistics(energy, (10, 25, 50, 75, 90)),
+        _statistics(np.diff(energy, axis=0)),
+        [x[:, _VOICING].mean(), starts / len(x) * FRAME_RATE],
     ]
     return np.concatenate([np.asarray(part, np.float32) for part in parts])
 

@@ -207,7 +207,7 @@ class DefaultModel:
         told = []
         for i, name in enumerate(ids):
             there = [modality for modality in parts if bool(inputs.present[modality][i])]
-            present = fused["present"][i].sigmoid().tolist() if TEXT in there else []
+            present = alone[TEXT]["present"][i].sigmoid().tolist() if TEXT in there else []
             told.append(
                 Utterance(
                     id=name,
