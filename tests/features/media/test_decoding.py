@@ -133,7 +133,7 @@ def test_errors_are_one_sentence(tmp_path: Path, make_media, monkeypatch: pytest
     with pytest.raises(AffectusError, match="The file holds no pictures"):
         list(video_frames(blind))
     monkeypatch.setattr(decoding, "MAX_PIXELS", 1000)
-    with pytest.raises(AffectusError, match="The pictures are too large .*got 64 x 48"):
+    with pytest.raises(AffectusError, match=r"The pictures are too large .*got 64 x 48"):
         list(video_frames(silent))
     monkeypatch.setattr(decoding, "MAX_SECONDS", 1.0)
     with pytest.raises(AffectusError, match="The recording is too long"):
