@@ -91,6 +91,9 @@ def models_page() -> str:
             if changes.get("breaks"):
                 said.append("does not keep the contracts " + ", ".join(map(code, changes["breaks"])))
             parts.append(f"**Preset {code(preset)}** (`--preset {preset}`): {'; '.join(said)}.")
+        axes = ", ".join(code(f"{key}={axis}") for key, axis in entry.search_space.items())
+        if axes:
+            parts.append(f"**Searched by `affectus tune`**: {axes}.")
     return "\n\n".join(parts) + "\n"
 
 
