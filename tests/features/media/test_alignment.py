@@ -1,3 +1,4 @@
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -16,13 +17,13 @@ def test_spread_goes_where_somebody_speaks() -> None:
 
 
 def test_match_keeps_every_given_word_in_order() -> None:
-    heard = [Word(text, i, i + 0.5) for i, text in enumerate("we went to the big old house".split())]
-    found = match("Well, we walked to the house today!".split(), heard)
+    heard = [Word(text, i, i + 0.5) for i, text in enumerate(["we", "went", "to", "the", "big", "old", "house"])]
+    found = match(["Well,", "we", "walked", "to", "the", "house", "today!"], heard)
     assert [word.text for word in found] == ["Well,", "we", "walked", "to", "the", "house", "today!"]
     times = {word.text: (word.start, word.end) for word in found}
     assert (times["we"], times["to"], times["house"]) == ((0, 0.5), (2, 2.5), (6, 6.5))
     assert times["walked"] == (0.5, 2)  # between its neighbours
-    assert all(a.start <= b.start for a, b in zip(found, found[1:], strict=False))
+    assert all(a.start <= b.start for a, b in itertools.pairwise(found))
 
 
 def test_word_vectors_are_the_means_of_their_tokens() -> None:

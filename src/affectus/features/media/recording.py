@@ -438,7 +438,7 @@ class Extractor:
                 "end": one.end,
                 "speaker": one.speaker,
                 "text": one.text or None,
-                "words": [word.text for word in one.words or ()],
+                "words": [word.text for word in one.words] if one.words else (one.text or "").split(),
                 "word_starts": [word.start for word in one.words or ()],
                 "word_ends": [word.end for word in one.words or ()],
                 "face": one.face,
