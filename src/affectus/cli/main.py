@@ -11,6 +11,7 @@ from affectus.cli import (
     benchmarking,
     comparing,
     data,
+    doctor,
     exporting,
     extracting,
     features,
@@ -20,6 +21,7 @@ from affectus.cli import (
     reporting,
     reproducing,
     robustness,
+    serving,
     tuning,
 )
 from affectus.errors import AffectusError
@@ -34,6 +36,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 data.add_to(app)
+doctor.add_to(app)
 exporting.add_to(app)
 extracting.add_to(app)
 features.add_to(app)
@@ -46,6 +49,7 @@ reproducing.add_to(app)
 folding.add_to(app)
 benchmarking.add_to(app)
 tuning.add_to(app)
+serving.add_to(app)
 
 
 def _print_version(value: bool) -> None:

