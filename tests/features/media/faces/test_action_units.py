@@ -7,6 +7,7 @@ from affectus.features.media.faces.action_units import (
     JOINT,
     MAPPING,
     VISION_COLUMNS,
+    WEAK,
     action_units,
 )
 
@@ -64,3 +65,8 @@ def test_values_stay_in_range_in_any_shape() -> None:
     assert found.dtype == np.float32
     assert found.min() >= 0
     assert found.max() <= 5
+
+
+def test_weak_units_are_left_to_blendshapes_that_hardly_move() -> None:
+    assert set(WEAK) <= set(ACTION_UNITS) - set(JOINT)
+    assert not set(WEAK) & {unit for pair in JOINT.values() for unit in pair}

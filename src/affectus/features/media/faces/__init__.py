@@ -7,7 +7,8 @@ from affectus.features.media.faces.action_units import (
     MAPPING,
     POSE,
     VISION_COLUMNS,
+    WEAK,
     action_units,
 )
 
-__all__ = ["ACTION_UNITS", "BLENDSHAPES", "GAZE", "MAPPING", "POSE", "VISION_COLUMNS", "action_units"]
+__all__ = ["ACTION_UNITS", "BLENDSHAPES", "GAZE", "MAPPING", "POSE", "VISION_COLUMNS", "WEAK", "action_units"]

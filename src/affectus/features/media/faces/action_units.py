@@ -82,6 +82,8 @@ JOINT: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
 RAVDESS (actors 1 to 18), the geometric mean of AU07 and AU12 correlates with AU06 by .86, that of AU04 and AU10 with
 AU09 by .62.
 """
+WEAK: Final = ("AU05", "AU15", "AU17", "AU20")
+"""Action units whose blendshapes the network hardly raises; what learned from real intensities must not use them."""
 _WEIGHTS: Final = np.array(
     [[MAPPING[unit].get(shape, 0.0) for unit in ACTION_UNITS] for shape in BLENDSHAPES], np.float32
 )
