@@ -138,7 +138,9 @@ def calibrate_text(evidence: dict[str, Evidence], kept: dict[str, Part]) -> dict
     return {name: round(float(grid[np.argmin([loss(name, w) for w in grid])]), 2) for name in HEADS}
 
 
-def calibrate_acted(parts: dict[str, dict[str, Tensor]], prior: dict[str, npt.NDArray[Any]], acted: Acted, rows: Any) -> Any:
+def calibrate_acted(
+    parts: dict[str, dict[str, Tensor]], prior: dict[str, npt.NDArray[Any]], acted: Acted, rows: Any
+) -> Any:
     """Choose how much sound and vision count for the seven emotions, together and alone, on the kept actors."""
     target = one_hot(SEVEN_OF_EIGHT[acted.emotion[rows]], 7)
     raw = {m: said["emotions"].numpy() - prior["emotions"] for m, said in parts.items()}
@@ -181,7 +183,9 @@ def cuts_of(of: Predictions) -> Thresholds:
     return choose_thresholds(PRESENT, of.probabilities["emotions"], of.targets["emotions"], per_class=True, grid=GRID)
 
 
-def linear(inputs: dict[str, Any], parts: dict[str, Part], penalties: Sequence[float], strengths: Sequence[float]) -> dict[str, Predictions]:
+def linear(
+    inputs: dict[str, Any], parts: dict[str, Part], penalties: Sequence[float], strengths: Sequence[float]
+) -> dict[str, Predictions]:
     """Logistic regressions of polarity and of each emotion, ridge of intensity; penalties chosen on the kept rows."""
     found: dict[str, dict[str, Any]] = {role: {} for role in ("kept", "judged")}
 
@@ -203,7 +207,9 @@ def linear(inputs: dict[str, Any], parts: dict[str, Part], penalties: Sequence[f
             lambda m, t=kept_target: -bce(m.decision_function(inputs["kept"])[:, None], t[:, None]),
         ))  # fmt: skip
     for role in found:
-        found[role]["present"] = np.stack([m.predict_proba(inputs[role])[:, 1] for m in emotions], axis=1) if emotions else None
+        found[role]["present"] = (
+            np.stack([m.predict_proba(inputs[role])[:, 1] for m in emotions], axis=1) if emotions else None
+        )
     ridge = best(lambda c: Ridge(alpha=c).fit(inputs["train"], train.labels.intensity), strengths,
                  lambda m: -np.abs(m.predict(inputs["kept"]) - kept.labels.intensity).mean())  # fmt: skip
     for role in found:
@@ -221,7 +227,9 @@ def base_vectors(parts: dict[str, dict[str, Part]], work: Path) -> dict[tuple[st
         with torch.inference_mode():
             for role, source in wanted:
                 texts = parts[role][source].texts
-                found[f"{role}.{source}"] = np.concatenate([reader(texts[i : i + 64], 4).numpy() for i in range(0, len(texts), 64)])
+                found[f"{role}.{source}"] = np.concatenate(
+                    [reader(texts[i : i + 64], 4).numpy() for i in range(0, len(texts), 64)]
+                )
         work.mkdir(parents=True, exist_ok=True)
         np.savez(cache, **found)
     bundle = np.load(cache)
@@ -270,14 +278,24 @@ def judge_sentiment(
     for name in ("logistic regression, TF-IDF", "logistic regression, MiniLM vectors"):
         metrics = [m for m in found[name] if m.count(".") == 1]
         differences = compare_statistics(
-            [name, "the model"], [[found[name]], [found["the model"]]], videos, paired=[False, False], where=source, metrics=metrics
+            [name, "the model"],
+            [[found[name]], [found["the model"]]],
+            videos,
+            paired=[False, False],
+            where=source,
+            metrics=metrics,
         )
         against[name] = {
             d.metric: {"difference": round(d.difference, 4), "interval": [round(v, 4) for v in d.interval], "better": bool(
                 (d.interval[0] > 0) if found[name][d.metric].higher else (d.interval[1] < 0))}
             for d in differences
         }  # fmt: skip
-    return {"utterances": len(videos), "videos": int(videos.max()) + 1, "figures": figures, "paired_differences": against}
+    return {
+        "utterances": len(videos),
+        "videos": int(videos.max()) + 1,
+        "figures": figures,
+        "paired_differences": against,
+    }
 
 
 def judge_meld(parts: dict[str, dict[str, Part]], said: dict[str, npt.NDArray[Any]]) -> dict[str, Any]:
@@ -285,7 +303,11 @@ def judge_meld(parts: dict[str, dict[str, Part]], said: dict[str, npt.NDArray[An
     y, yk, truth = (p.labels.emotions.argmax(axis=1) for p in (train, kept, judged))
     words = TfidfVectorizer(ngram_range=(1, 2), min_df=2, sublinear_tf=True).fit(train.texts)
     x = {role: words.transform(p.texts) for role, p in (("train", train), ("kept", kept), ("judged", judged))}
-    models = [LogisticRegression(C=c, max_iter=300, class_weight=w).fit(x["train"], y) for c in (1.0, 10.0) for w in (None, "balanced")]
+    models = [
+        LogisticRegression(C=c, max_iter=300, class_weight=w).fit(x["train"], y)
+        for c in (1.0, 10.0)
+        for w in (None, "balanced")
+    ]
     model = models[int(np.argmax([weighted_f1(yk, m.predict(x["kept"])) for m in models]))]
     systems = {
         "majority": np.full(len(truth), np.bincount(y).argmax()),
@@ -320,7 +342,8 @@ def judge_acted(network: OpinionNetwork, scaling: Any, acted: Acted, weights: di
         figures[f"the model, {name}"] = {"eight": round(found[name], 3), "seven": round(found[f"{name}, seven"], 3)}
         prior = network.priors["emotions"][SOURCES.index("ravdess")].detach().numpy()
         logits = prior + sum(
-            weights[m] * (tell_acted(network, scaling, acted, rows["judged"], (m,))["emotions"].numpy() - prior) for m in used
+            weights[m] * (tell_acted(network, scaling, acted, rows["judged"], (m,))["emotions"].numpy() - prior)
+            for m in used
         )
         p = softmax(logits)
         reliability[name] = ece(p.max(axis=1), p.argmax(axis=1) == SEVEN_OF_EIGHT[truth])
@@ -349,17 +372,28 @@ def main() -> None:
     torch.manual_seed(11)
     network = new_network()
     missing, unexpected = network.load_state_dict(load_file(work / "text.safetensors"), strict=False)
-    assert not unexpected and all(name.startswith(("branches.audio", "branches.vision", "ravdess")) for name in missing), (missing, unexpected)
+    assert not unexpected and all(
+        name.startswith(("branches.audio", "branches.vision", "ravdess")) for name in missing
+    ), (missing, unexpected)
     with torch.no_grad():
         # what ships must suit opinion videos as well as talk: the mean of their priors
-        for name, sources in (("emotions", ("mosei", "meld")), ("polarity", ("mosei", "mosi", "meld")), ("intensity", ("mosei", "mosi")), ("present", ("mosei",))):
+        for name, sources in (
+            ("emotions", ("mosei", "meld")),
+            ("polarity", ("mosei", "mosi", "meld")),
+            ("intensity", ("mosei", "mosi")),
+            ("present", ("mosei",)),
+        ):
             prior = network.priors[name]
             prior[-1] = torch.stack([prior[SOURCES.index(s)] for s in sources]).mean(dim=0)
     intensities = sentiment_of_emotions(parts["train"]["mosei"])
     scaling = train_acted(acted, acted.rows("train"), network, intensities)
     network.requires_grad_(False).eval()
 
-    said = {role: {source: tell(network, reader, part) for source, part in of.items()} for role, of in parts.items() if role != "train"}
+    said = {
+        role: {source: tell(network, reader, part) for source, part in of.items()}
+        for role, of in parts.items()
+        if role != "train"
+    }
     evidence = {role: {s: Evidence(network, parts[role][s], v) for s, v in of.items()} for role, of in said.items()}
     text_weights = calibrate_text(evidence["kept"], parts["kept"])
     kept = acted.rows("kept")
@@ -380,11 +414,20 @@ def main() -> None:
                            e.logits("intensity", text_weights["intensity"])[:, 0])  # fmt: skip
 
     judged: dict[str, Any] = {}
-    judged["CMU-MOSEI, text, valid"] = judge_sentiment("mosei", parts, vectors, {r: ours(r, "mosei") for r in ("kept", "judged")})
+    judged["CMU-MOSEI, text, valid"] = judge_sentiment(
+        "mosei", parts, vectors, {r: ours(r, "mosei") for r in ("kept", "judged")}
+    )
     mosi_ours = ours("judged", "mosi")
-    judged["CMU-MOSI, text, standard valid"] = judge_sentiment("mosi", parts, vectors, {"kept": mosi_ours, "judged": mosi_ours})
+    judged["CMU-MOSI, text, standard valid"] = judge_sentiment(
+        "mosi", parts, vectors, {"kept": mosi_ours, "judged": mosi_ours}
+    )
     meld = evidence["judged"]["meld"]
-    alone = Part(**{**vars(parts["judged"]["meld"]), "groups": [np.array([i]) for i in range(len(parts["judged"]["meld"].texts))]})
+    alone = Part(
+        **{
+            **vars(parts["judged"]["meld"]),
+            "groups": [np.array([i]) for i in range(len(parts["judged"]["meld"].texts))],
+        }
+    )
     lonely = Evidence(network, alone, tell(network, reader, alone))
     judged["MELD, text, dev"] = judge_meld(parts, {
         "the model, MELD's prior": meld.logits("emotions", text_weights["emotions"]),
@@ -401,7 +444,9 @@ def main() -> None:
             reliability[f"polarity, {source}, {when}"] = ece(p.max(axis=1), p.argmax(axis=1) == labels.polarity)
     for when, weight in (("before", 1.0), ("after", text_weights["emotions"])):
         p = softmax(meld.logits("emotions", weight))
-        reliability[f"emotions, meld, {when}"] = ece(p.max(axis=1), p.argmax(axis=1) == parts["judged"]["meld"].labels.emotions.argmax(axis=1))
+        reliability[f"emotions, meld, {when}"] = ece(
+            p.max(axis=1), p.argmax(axis=1) == parts["judged"]["meld"].labels.emotions.argmax(axis=1)
+        )
 
     tensors = {f"adapter.{name}": t for name, t in adapters.items()}
     tensors |= {f"network.{name}": t.half().contiguous() for name, t in network.state_dict().items()}

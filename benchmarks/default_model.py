@@ -25,7 +25,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from affectus.corpus import Corpus
@@ -321,7 +321,9 @@ def train_text(parts: dict[str, dict[str, Part]], work: Path, epochs: int, limit
         if chosen > best:
             best = float(chosen)
             work.mkdir(parents=True, exist_ok=True)
-            save_file({k: v.contiguous() for k, v in low_rank_parts(reader.model).items()}, work / "adapters.safetensors")
+            save_file(
+                {k: v.contiguous() for k, v in low_rank_parts(reader.model).items()}, work / "adapters.safetensors"
+            )
             save_file({k: v.contiguous() for k, v in network.state_dict().items()}, work / "text.safetensors")
             (work / "text.json").write_text(json.dumps(history, indent=1))
         if limit and step >= limit:
@@ -396,7 +398,11 @@ def distort(x: dict[str, Tensor], generator: torch.Generator) -> dict[str, Tenso
 
 
 def train_acted(
-    acted: Acted, rows: npt.NDArray[np.int64], network: OpinionNetwork, intensities: npt.NDArray[np.float32], seed: int = SEED
+    acted: Acted,
+    rows: npt.NDArray[np.int64],
+    network: OpinionNetwork,
+    intensities: npt.NDArray[np.float32],
+    seed: int = SEED,
 ) -> dict[str, tuple[Tensor, Tensor]]:
     """Train the branches of sound and vision and the head of RAVDESS; the rest stays. Returns the scaling."""
     torch.manual_seed(seed)
@@ -465,7 +471,10 @@ def tell_acted(
 ) -> dict[str, Tensor]:  # fmt: skip
     """Return what is said of clips by some modalities, each head's logits with RAVDESS's prior."""
     network.eval()
-    x = {m: ((torch.from_numpy(acted.features[m][rows]).float() - scaling[m][0]) / scaling[m][1])[:, None] for m in modalities}
+    x = {
+        m: ((torch.from_numpy(acted.features[m][rows]).float() - scaling[m][0]) / scaling[m][1])[:, None]
+        for m in modalities
+    }
     present = {m: torch.ones(len(rows), 1, dtype=torch.bool) for m in modalities}
     return {name: value[:, 0] for name, value in network(x, present, source=SOURCES.index("ravdess")).items()}
 
@@ -474,12 +483,16 @@ def new_network() -> OpinionNetwork:
     return OpinionNetwork({TEXT: 384, AUDIO: len(AUDIO_FUNCTIONALS), VISION: len(VISION_FUNCTIONALS)}, widths=WIDTHS)
 
 
-def acted_accuracies(network: OpinionNetwork, scaling: Any, acted: Acted, rows: npt.NDArray[np.int64]) -> dict[str, float]:
+def acted_accuracies(
+    network: OpinionNetwork, scaling: Any, acted: Acted, rows: npt.NDArray[np.int64]
+) -> dict[str, float]:
     found = {}
     for names in ((AUDIO,), (VISION,), (AUDIO, VISION)):
         said = tell_acted(network, scaling, acted, rows, names)
         found["+".join(names)] = float((said["ravdess"].argmax(-1).numpy() == acted.emotion[rows]).mean())
-        found["+".join(names) + ", seven"] = float((said["emotions"].argmax(-1).numpy() == SEVEN_OF_EIGHT[acted.emotion[rows]]).mean())
+        found["+".join(names) + ", seven"] = float(
+            (said["emotions"].argmax(-1).numpy() == SEVEN_OF_EIGHT[acted.emotion[rows]]).mean()
+        )
     return found
 
 
@@ -507,7 +520,11 @@ def main() -> None:
     torch.set_num_threads(1)
     parts = load_parts(arguments.data)
     if arguments.stage == "acted-cv":
-        print(cross_validate_acted(load_acted(arguments.data, arguments.work), sentiment_of_emotions(parts["train"]["mosei"])))
+        print(
+            cross_validate_acted(
+                load_acted(arguments.data, arguments.work), sentiment_of_emotions(parts["train"]["mosei"])
+            )
+        )
         return
     print({role: {s: len(p.texts) for s, p in of.items()} for role, of in parts.items()}, flush=True)
     if arguments.stage in ("text", "all"):

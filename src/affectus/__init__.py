@@ -7,11 +7,17 @@ from affectus._version import __version__
 if TYPE_CHECKING:
     from affectus.api import evaluate, train
     from affectus.corpus import load_corpus
+    from affectus.predict.analyze import analyze
+    from affectus.predict.predictor import Predictor
+    from affectus.predict.results import Analysis
     from affectus.training import load_run
 
-__all__ = ["__version__", "evaluate", "load_corpus", "load_run", "train"]
+__all__ = ["Analysis", "Predictor", "__version__", "analyze", "evaluate", "load_corpus", "load_run", "train"]
 
 _HOMES = {
+    "analyze": "affectus.predict.analyze",
+    "Analysis": "affectus.predict.results",
+    "Predictor": "affectus.predict.predictor",
     "train": "affectus.api",
     "evaluate": "affectus.api",
     "load_corpus": "affectus.corpus",

@@ -7,9 +7,11 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
 from affectus.cli.console import output
 from affectus.files import json_text
+from affectus.predict.results import Analysis
 
 MOST_ROWS = 20
 """Of the table in the terminal; the files have all."""
@@ -28,7 +30,9 @@ def analyze(
         str | None, typer.Option(help="tiny.en, base (packaged), any Whisper by name, or none; default: tiny.en.")
     ] = None,
     language: Annotated[str | None, typer.Option(help="Of the speech, a code such as en.")] = None,
-    face: Annotated[str | None, typer.Option(help="largest, speaking, or the number of a face; default: largest.")] = None,
+    face: Annotated[
+        str | None, typer.Option(help="largest, speaking, or the number of a face; default: largest.")
+    ] = None,
     segments: Annotated[str | None, typer.Option(help="auto, pauses, even or whole; default: auto.")] = None,
     fps: Annotated[float | None, typer.Option(help="Pictures per second that are looked at; default: 10.")] = None,
     vision: Annotated[bool, typer.Option("--vision/--no-vision", help="Read faces.")] = True,
@@ -61,7 +65,12 @@ def analyze(
         "vision": None if vision else False,
     }
     console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"), TimeElapsedColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f} %"),
+        TimeElapsedColumn(),
+    )
     with Progress(*columns, console=console, disable=as_json or not console.is_terminal, transient=True) as bar:
         task = bar.add_task("loading", total=1.0)
         analysis = find(
@@ -87,7 +96,7 @@ def analyze(
     typer.echo(f"Report: {folder / PAGE} (and {', '.join(path.name for path in written if path.name != PAGE)})")
 
 
-def _table(analysis: Any) -> Table:
+def _table(analysis: Analysis) -> Table:
     """Return the first utterances: time, words, emotion, intensity, each modality's emotion."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("time", justify="right", no_wrap=True)
@@ -97,12 +106,10 @@ def _table(analysis: Any) -> Table:
     modalities = analysis.modalities if len(analysis.modalities) > 1 else ()
     for name in modalities:
         table.add_column(name, no_wrap=True)
-    from rich.text import Text
-
     for number, one in enumerate(analysis.utterances[:MOST_ROWS], start=1):
         said = one.opinion
         emotion = "–" if said.emotion is None else f"{said.emotion} {said.emotions.get(said.emotion, 0):.0%}"
-        cells = [
+        cells: list[str | Text] = [
             str(number) if one.start is None else f"{int(one.start) // 60}:{one.start % 60:04.1f}",
             Text(one.text or "–"),
             emotion,

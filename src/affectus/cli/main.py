@@ -8,6 +8,7 @@ from rich.console import Console
 
 import affectus
 from affectus.cli import (
+    analyzing,
     benchmarking,
     comparing,
     data,
@@ -35,6 +36,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+analyzing.add_to(app)
 data.add_to(app)
 doctor.add_to(app)
 exporting.add_to(app)

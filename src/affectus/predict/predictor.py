@@ -33,9 +33,7 @@ class Teller(Protocol):
     def modalities(self) -> tuple[str, ...]:
         """Those that it reads."""
 
-    def predict(
-        self, corpus: Corpus, *, threads: int = 1, progress: Progress | None = None
-    ) -> tuple[Utterance, ...]:
+    def predict(self, corpus: Corpus, *, threads: int = 1, progress: Progress | None = None) -> tuple[Utterance, ...]:
         """Tell every utterance, in the order of the corpus's table."""
 
 
@@ -79,9 +77,7 @@ class Predictor:
         """The modalities that it reads."""
         return self._teller.modalities
 
-    def predict(
-        self, corpus: Corpus, *, threads: int = 1, progress: Progress | None = None
-    ) -> tuple[Utterance, ...]:
+    def predict(self, corpus: Corpus, *, threads: int = 1, progress: Progress | None = None) -> tuple[Utterance, ...]:
         """Tell every utterance of a corpus, labelled or not, in the order of its table.
 
         Args:
@@ -122,9 +118,7 @@ class RunTeller:
         """Those of the run."""
         return tuple(self.run.file.inputs)
 
-    def predict(
-        self, corpus: Corpus, *, threads: int = 1, progress: Progress | None = None
-    ) -> tuple[Utterance, ...]:
+    def predict(self, corpus: Corpus, *, threads: int = 1, progress: Progress | None = None) -> tuple[Utterance, ...]:
         """See :meth:`Predictor.predict`."""
         from affectus.threads import torch_threads
 

@@ -36,8 +36,8 @@ AUDIO_FUNCTIONALS: tuple[str, ...] = (
     "voicing.mean",
     "voiced_stretches",
 )
-"""Names of what is said of an utterance's sound: 194 statistics. Level is relative to the utterance's own loud frames, so
-that a microphone's gain does not matter; ``change`` is from frame to frame, or over two for MFCCs."""
+"""Names of what is said of an utterance's sound: 194 statistics. Level is relative to the utterance's own loud frames,
+so that a microphone's gain does not matter; ``change`` is from frame to frame, or over two for MFCCs."""
 VISION_FUNCTIONALS: tuple[str, ...] = ACTION_UNITS
 """The root of the mean intensity of each action unit."""
 

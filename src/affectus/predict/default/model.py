@@ -149,9 +149,7 @@ class DefaultModel:
         frames = ragged.values[ragged.step_index(rows)]
         return resting_units(frames) if len(frames) else None
 
-    def _inputs(
-        self, corpus: Corpus, rows: npt.NDArray[np.int64], resting: npt.NDArray[np.float32] | None
-    ) -> _Inputs:
+    def _inputs(self, corpus: Corpus, rows: npt.NDArray[np.int64], resting: npt.NDArray[np.float32] | None) -> _Inputs:
         features, present = {}, {}
         texts = [(text or "").strip() for text in corpus.table["text"][rows].to_list()]
         if self.encoder is not None and any(texts):

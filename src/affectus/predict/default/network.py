@@ -7,8 +7,8 @@ so what they say of the sum is the sum of what they say of each modality, plus a
 
 A modality that is missing adds nothing; what one modality says alone is the same heads on its own evidence. Text reads
 the transcripts around it too (attention over the other utterances of the recording). Sources of labels differ in how
-often they say what (television series, opinion videos, acted clips), so in training each has a prior of its own, and the
-evidence need not explain it.
+often they say what (television series, opinion videos, acted clips), so in training each has a prior of its own, and
+the evidence need not explain it.
 """
 
 from collections.abc import Mapping

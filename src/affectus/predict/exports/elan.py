@@ -67,4 +67,6 @@ def elan_text(analysis: Analysis) -> str:
 
 def _plain(text: str) -> str:
     """Return a text without characters that XML cannot hold."""
-    return "".join(c for c in text if c in "\t\n\r" or " " <= c <= "\ud7ff" or "\ue000" <= c <= "\ufffd" or c > "\uffff")
+    return "".join(
+        c for c in text if c in "\t\n\r" or " " <= c <= "\ud7ff" or "\ue000" <= c <= "\ufffd" or c > "\uffff"
+    )

@@ -53,4 +53,3 @@ def _add_opinion(add: Adder, prefix: str, one: Utterance, said: Opinion) -> None
     add(f"{prefix}polarity", one, said.polarity)
     if said.intensity is not None:
         add(f"{prefix}intensity", one, f"{said.intensity:.2f}")
-
