@@ -1,13 +1,13 @@
 """Trains the model that ships and writes its weights and card into the package.
 
-    python benchmarks/default_model.py --data DATA --work runs/default [--stage text|acted|card|all]
+    python benchmarks/default_model.py --data DATA --work runs/default --stage text|acted-cv
 
-DATA is the folder of data sets (AFFECTUS_DATA). Stages: ``text`` tunes MiniLM by low-rank adapters, with the text branch,
-the attention over neighbours and the heads; ``acted`` learns sound and action units from RAVDESS; ``card`` calibrates,
-judges and writes. What is judged chooses nothing: CMU-MOSEI's rows ``test`` are learned from (some of their videos are
-kept to choose by), its rows ``valid`` are judged; MELD's train is learned from (some dialogues kept), its dev judged; of
-RAVDESS actors 1-16 are learned from, 17 and 18 kept, 19 and 20 judged; of CMU-MOSI the standard train is learned from and
-the standard valid judged.
+DATA is the folder of data sets (AFFECTUS_DATA). ``text`` tunes MiniLM by low-rank adapters, with the text branch, the
+attention over neighbours and the heads; ``acted-cv`` cross-validates sound and action units over RAVDESS's actors 1 to 18.
+``default_card.py`` then learns sound and action units, calibrates, judges and writes. What is judged chooses nothing:
+CMU-MOSEI's rows ``test`` are learned from (some of their videos are kept to choose by), its rows ``valid`` are judged;
+MELD's train is learned from (some dialogues kept), its dev judged; of RAVDESS actors 1-16 are learned from, 17 and 18
+kept, 19 and 20 judged; of CMU-MOSI the standard train is learned from and the standard valid judged.
 """
 
 import argparse
@@ -513,7 +513,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path(os.environ.get("AFFECTUS_DATA", "../shared/data")))
     parser.add_argument("--work", type=Path, default=Path("runs/default"))
-    parser.add_argument("--stage", choices=("text", "acted-cv", "acted", "card", "all"), default="all")
+    parser.add_argument("--stage", choices=("text", "acted-cv"), default="text")
     parser.add_argument("--epochs", type=int, default=EPOCHS)
     parser.add_argument("--limit", type=int, help="Stop after so many steps (a trial).")
     arguments = parser.parse_args()
@@ -527,8 +527,7 @@ def main() -> None:
         )
         return
     print({role: {s: len(p.texts) for s, p in of.items()} for role, of in parts.items()}, flush=True)
-    if arguments.stage in ("text", "all"):
-        train_text(parts, arguments.work, arguments.epochs, arguments.limit)
+    train_text(parts, arguments.work, arguments.epochs, arguments.limit)
 
 
 if __name__ == "__main__":

@@ -3,9 +3,9 @@
     pip install --no-deps scikit-image espeakng-loader
     python examples/make_sample_clip.py --out examples/sample.mp4
 
-The face is that of the astronaut Eileen Collins, a portrait by NASA (public domain), as scikit-image ships it; the program
-moves it: the head sways, the mouth follows the voice, and its corners rise and fall. The voice is espeak-ng's. So nobody
-ever said or showed any of this: the clip shows how the program works, not how good it is.
+The face is that of the astronaut Eileen Collins, a portrait by NASA (public domain), as scikit-image ships it; the
+program moves it: the head sways, the mouth follows the voice, and its corners rise and fall. The voice is espeak-ng's.
+So nobody ever said or showed any of this: the clip shows how the program works, not how good it is.
 """
 
 import argparse
@@ -129,7 +129,9 @@ def main() -> None:
             container.mux(video.encode(frame))
         container.mux(video.encode())
         for start in range(0, len(y), 1024):
-            block = av.AudioFrame.from_ndarray(y[None, start : start + 1024].astype(np.float32), format="fltp", layout="mono")
+            block = av.AudioFrame.from_ndarray(
+                y[None, start : start + 1024].astype(np.float32), format="fltp", layout="mono"
+            )
             block.sample_rate, block.pts = RATE, start
             container.mux(audio.encode(block))
         container.mux(audio.encode())

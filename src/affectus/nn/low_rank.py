@@ -1,4 +1,4 @@
-"""Low-rank adapters: what tuning adds to the linear layers of a frozen network, in few numbers (Hu et al. 2022, LoRA)."""
+"""Low-rank adapters: what tuning adds to linear layers of a frozen network, in few numbers (Hu et al. 2022, LoRA)."""
 
 from collections.abc import Mapping
 
@@ -85,6 +85,8 @@ def merge_low_rank(module: nn.Module, parts: Mapping[str, Tensor]) -> None:
                 got=[tuple(x.shape) for x in (up, down) if x is not None],
                 expected="the encoder with which it was trained",
             )
-        assert isinstance(layer, nn.Linear) and up is not None and down is not None
+        assert isinstance(layer, nn.Linear)
+        assert up is not None
+        assert down is not None
         with torch.no_grad():
             layer.weight += up.to(layer.weight.dtype) @ down.to(layer.weight.dtype)

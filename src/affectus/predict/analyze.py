@@ -59,8 +59,8 @@ def analyze(
 ) -> Analysis:
     """Tell what the utterances of a recording or of a text express.
 
-    Nothing leaves the machine. Of a video its speech, voice and faces are read, of sound its speech and voice, of a text
-    (``.txt``) or subtitles (``.srt``, ``.vtt``) the words.
+    Nothing leaves the machine. Of a video its speech, voice and faces are read, of sound its speech and voice, of a
+    text (``.txt``) or subtitles (``.srt``, ``.vtt``) the words.
 
     Args:
         path: the file.

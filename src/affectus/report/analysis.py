@@ -98,7 +98,7 @@ def check_folder(folder: Path) -> None:
         AffectusError: it holds other files.
     """
     if folder.exists():
-        others = sorted(set(os.listdir(folder)) - _OURS) if folder.is_dir() else [folder.name]
+        others = sorted({path.name for path in folder.iterdir()} - _OURS) if folder.is_dir() else [folder.name]
         if others:
             raise AffectusError(
                 "The folder holds other files" if folder.is_dir() else "There is a file in place of the folder",

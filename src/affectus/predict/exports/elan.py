@@ -67,6 +67,5 @@ def elan_text(analysis: Analysis) -> str:
 
 def _plain(text: str) -> str:
     """Return a text without characters that XML cannot hold."""
-    return "".join(
-        c for c in text if c in "\t\n\r" or " " <= c <= "\ud7ff" or "\ue000" <= c <= "\ufffd" or c > "\uffff"
-    )
+    ranges = ((0x20, 0xD7FF), (0xE000, 0xFFFD), (0x10000, 0x10FFFF))
+    return "".join(c for c in text if c in "\t\n\r" or any(low <= ord(c) <= high for low, high in ranges))

@@ -26,7 +26,7 @@ def timed(analysis: Analysis) -> list[Utterance]:
 
 
 def tiers_of(analysis: Analysis) -> dict[str, list[Mark]]:
-    """Return the tiers by name: transcript of each speaker, words, emotion, polarity, intensity, each modality's own."""
+    """Return the tiers by name: each speaker's transcript, words, emotion, polarity, intensity; again by modality."""
     utterances = timed(analysis)
     tiers: dict[str, list[Mark]] = {}
 
