@@ -1,15 +1,17 @@
 """The Python face of the command line's verbs."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from affectus.corpus import Corpus, load_corpus
 from affectus.corpus.storage import corpus_hash
+from affectus.errors import unknown_name
 from affectus.evaluation import Evaluation, Scorer, evaluate_run
 from affectus.features.tokens import Progress
 from affectus.training import Run, build_config, load_run, train_run
 from affectus.training.run import Reporter
+from affectus.training.transfer import InitScaling
 from affectus.vocabulary import View
 
 
@@ -30,6 +32,10 @@ def train(
     device: str = "auto",
     report: Reporter | None = None,
     encoding: Progress | None = None,
+    init_from: Run | str | Path | None = None,
+    init_scaling: str = "source",
+    unlabelled: Corpus | str | Path | None = None,
+    tell: Callable[[str], None] | None = None,
 ) -> Run:
     """Train a model and return its run; a folder that holds the same run, unfinished, is resumed.
 
@@ -49,10 +55,21 @@ def train(
         device: ``auto``, ``cpu`` or ``cuda``.
         report: told of each epoch.
         encoding: told how many texts the frozen layers of a text encoder have read, and how many there are.
+        init_from: a run whose weights, where name and shape are the same, this one starts from.
+        init_scaling: ``source`` scales the features that both have as the source does, ``own`` by their own statistics.
+        unlabelled: a corpus that is learned from without its labels, by the setting ``unlabelled_method``.
+        tell: told in lines what was taken from ``init_from``.
 
     Raises:
         AffectusError: anything that does not fit, in one sentence.
     """
+    if init_scaling not in list(InitScaling):
+        raise unknown_name("scaling to start with", init_scaling, list(InitScaling))
+    source = None
+    if init_from is not None:
+        opened_run = init_from if isinstance(init_from, Run) else load_run(init_from)
+        source = opened_run.as_source(InitScaling(init_scaling))
+    unread = load_corpus(unlabelled) if isinstance(unlabelled, str | Path) else unlabelled
     folder = None if isinstance(corpus, Corpus) else Path(corpus)
     opened = corpus if isinstance(corpus, Corpus) else load_corpus(corpus)
     config = build_config(
@@ -78,6 +95,10 @@ def train(
         corpus_folder=folder,
         encoding=encoding,
         device=device,
+        source=source,
+        unlabelled=unread,
+        unlabelled_identity=corpus_hash(unlabelled) if isinstance(unlabelled, str | Path) else None,
+        tell=tell,
     )
     return load_run(out)
 

@@ -108,6 +108,17 @@ def train(
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="An option of the model or a training setting; repeatable."),
     ] = None,
+    init_from: Annotated[
+        Path | None,
+        typer.Option("--init-from", help="A run whose weights, where name and shape are the same, are the start."),
+    ] = None,
+    init_scaling: Annotated[
+        str, typer.Option(help="Scale the features that both have as that run does (source), or anew (own).")
+    ] = "source",
+    unlabelled: Annotated[
+        Path | None,
+        typer.Option(help="A corpus to learn from without its labels; unlabelled_method says how."),
+    ] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Seeds trained side by side, each in its own process.")] = 1,
     threads: Annotated[int, typer.Option(min=1, help="Threads of each process.")] = 1,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
@@ -126,6 +137,10 @@ def train(
       affectus train mtmm_es CORPUS --tasks polarity --text-encoder minilm --set text_layers=2 --out RUN
 
       affectus train CORPUS --config akhtar2019_mtmm_es_mosei --out RUN
+
+      affectus train mtmm_es CORPUS --tasks intensity --init-from OTHER_RUN --out RUN
+
+      affectus train mtmm_es CORPUS --tasks intensity --unlabelled OTHER_CORPUS --out RUN
     """
     from affectus.api import train as train_model
     from affectus.models import MODELS
@@ -178,6 +193,10 @@ def train(
             device=device,
             report=progress,
             encoding=progress.encoding,
+            init_from=init_from,
+            init_scaling=init_scaling,
+            unlabelled=unlabelled,
+            tell=None if quiet else lambda line: progress.console.print(line, soft_wrap=True),
         )
     typer.echo(f"Trained {run.config.model}, seeds {', '.join(map(str, run.seeds))}: {out}")
     if not quiet:

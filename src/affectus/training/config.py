@@ -39,6 +39,13 @@ class Clip(StrEnum):
     VALUE = "value"
 
 
+class UnlabelledMethod(StrEnum):
+    """How utterances without labels are learned from; ``affectus.training.unlabelled`` says how each works."""
+
+    CONSISTENCY = "consistency"
+    PSEUDO_LABELS = "pseudo_labels"
+
+
 class TrainingSettings(BaseModel):
     """How a model is trained. A model's published settings replace these defaults; the user's replace both."""
 
@@ -111,6 +118,21 @@ class TrainingSettings(BaseModel):
         lt=1,
         description="Hide each modality of each training utterance with this probability, but never the last one that "
         "it has, so that the model answers when one is missing.",
+    )
+    unlabelled_method: UnlabelledMethod = Field(
+        UnlabelledMethod.CONSISTENCY,
+        description="How --unlabelled is learned from: consistency with a moving average of the weights (Tarvainen and "
+        "Valpola 2017), or pseudo_labels (Lee 2013).",
+    )
+    unlabelled_weight: float = Field(1.0, ge=0, description="Weight of the losses on unlabelled utterances.")
+    unlabelled_rampup: float = Field(
+        5.0, ge=0, description="Epochs over which the losses on unlabelled utterances rise to their weight."
+    )
+    pseudo_confidence: float = Field(
+        0.95, gt=0, le=1, description="Least probability of a class that is taken for a pseudo-label."
+    )
+    teacher_decay: float = Field(
+        0.99, gt=0, lt=1, description="Decay of the average of the weights that teaches consistency."
     )
     buckets: bool = Field(True, description="Batch samples of similar length together.")
     pad_to: int | None = Field(None, ge=1, description="Pad every video to this many utterances, as released codes do.")

@@ -23,6 +23,7 @@ from affectus.training.config import PER_TASK, RunConfig
 from affectus.training.inference import PerTask, Predictions, predict_batches
 from affectus.training.run import EPOCHS, RunFile, build_model, make_loader, task_from_json
 from affectus.training.text import RunText, reopen_text
+from affectus.training.transfer import InitScaling, Source
 from affectus.vocabulary import TEXT
 
 _ENCODED: WeakKeyDictionary[Corpus, dict[tuple[object, ...], Corpus]] = WeakKeyDictionary()
@@ -161,6 +162,33 @@ class Run:
             known.clear()  # one split at a time: what is kept must not grow with what is asked
             known[key] = self.text.encode(corpus, self.config, corpus.rows(split))
         return known[key]
+
+    def as_source(self, scaling: InitScaling = InitScaling.SOURCE) -> Source:
+        """Return the run as one from which another starts.
+
+        Args:
+            scaling: whose statistics scale the features that both have.
+
+        Raises:
+            AffectusError: no seed is trained to its end, or the model is not trained by gradient.
+        """
+        if not issubclass(MODELS[self.config.model].build, Model):
+            raise AffectusError(
+                f"The run's model {self.config.model!r} is not trained by gradient, so it has no weights to start from",
+                where=self.folder,
+            )
+        return Source(
+            folder=self.folder,
+            model=self.config.model,
+            corpus=self.file.corpus.name,
+            corpus_sha256=self.file.corpus.sha256,
+            seeds=self.seeds,
+            tasks=tuple(task.name for task in self.tasks),
+            per_task=self.config.training.select == PER_TASK,
+            scaler=self.scaler,
+            text=None if self.file.text is None else self.file.text.weights,
+            scaling=scaling,
+        )
 
     def check_corpus(self, corpus: Corpus) -> None:
         """Check that a corpus has what the run's models read.

@@ -19,6 +19,7 @@ from affectus.objectives.weighing import UncertaintyWeights, loss_weights, surge
 from affectus.training.config import PER_TASK, TASK_LOSS, Clip, Optimizer, TrainingSettings
 from affectus.training.inference import Collector, EpochScorer
 from affectus.training.passes import Passes
+from affectus.training.unlabelled import Unlabelled
 
 
 class FitModule(LightningModule):
@@ -33,6 +34,7 @@ class FitModule(LightningModule):
             goes on as if it had never been stopped.
         scorer: scores valid after each epoch.
         passes: the batches of train, gone through by each pass of the stage.
+        unlabelled: adds the losses of utterances without labels.
     """
 
     def __init__(
@@ -44,6 +46,7 @@ class FitModule(LightningModule):
         seed: int,
         scorer: EpochScorer | None,
         passes: Passes,
+        unlabelled: Unlabelled | None = None,
     ) -> None:
         super().__init__()
         self.model, self.current_stage, self.stage_number = model, stage, stage_number
@@ -52,6 +55,7 @@ class FitModule(LightningModule):
         # gradient surgery needs each loss's gradient by itself, and a pass an optimiser of its own: then the Trainer
         # must not call backward
         self.automatic_optimization = settings.weighing is not Weighing.PCGRAD and not stage.before
+        self.unlabelled = unlabelled
         self.epoch_row: dict[str, float] = {}
         self._sums: dict[str, Tensor] = {}
         self._counts: dict[str, int] = {}
@@ -130,10 +134,14 @@ class FitModule(LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add how long the loss has stood still."""
         checkpoint["plateau"] = [scheduler.state_dict() for scheduler in self._schedulers]
+        if self.unlabelled is not None:
+            checkpoint["unlabelled"] = self.unlabelled.state_dict()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep it until there are optimisers."""
         self._resumed = checkpoint.get("plateau", [])
+        if self.unlabelled is not None:
+            self.unlabelled.load_state_dict(checkpoint["unlabelled"])
 
     def on_train_epoch_start(self) -> None:
         """Seed the epoch."""
@@ -141,6 +149,8 @@ class FitModule(LightningModule):
         torch.manual_seed(number)
         # numbers of its own, so that what a model draws is the same with and without
         self._hiding.manual_seed((1 << 40) + number)
+        if self.unlabelled is not None:
+            self.unlabelled.start_epoch(self.current_epoch, self.device)
         self._sums, self._counts = {}, {}
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
@@ -173,6 +183,11 @@ class FitModule(LightningModule):
         losses = self.model.losses(output, batch)
         total = self._weighed(losses)
         own = number == len(self.current_stage.before)
+        if self.unlabelled is not None and own:
+            done = self.current_epoch + index / self.passes.counts[number]
+            extra = self.unlabelled.losses(done, self.device, self._hiding)
+            losses = {**losses, **extra}
+            total = total + self._weighed(extra)
         prefix = "loss." if own else f"loss.{self.model.stage}."
         self._remember(batch, ({"loss": total} if own else {}) | {f"{prefix}{k}": loss for k, loss in losses.items()})
         self.model.on_batch_end(output, batch)
@@ -183,6 +198,11 @@ class FitModule(LightningModule):
             terms = list(self._times_weight(losses).values()) if apart else [total]
             self._go_down(number, terms, last=index == self.passes.counts[number] - 1, index=index)
         return total
+
+    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
+        """Let what teaches the unlabelled utterances follow the model."""
+        if self.unlabelled is not None:
+            self.unlabelled.update()
 
     def _go_down(self, number: int, losses: Sequence[Tensor], *, last: bool, index: int) -> None:
         """Take a step of a pass, by gradient surgery if there is more than one loss, or gather gradients for it."""

@@ -44,6 +44,17 @@ from affectus.threads import end_with_parent, torch_threads
 from affectus.training.config import LOSSES, PER_TASK, RunConfig, TrainingSettings, choose_view, resolve_settings
 from affectus.training.inference import EpochScorer, PerTask, predict_batches
 from affectus.training.text import STATES, RunText, TextIdentity, open_text
+from affectus.training.transfer import (
+    InitRecord,
+    Source,
+    describe,
+    far_apart,
+    join_scaling,
+    record_start,
+    transfer_weights,
+    whose_scaling,
+)
+from affectus.training.unlabelled import Unlabelled, check_unlabelled, unlabelled_split
 from affectus.vocabulary import TEXT, Split, View
 
 BEST = "best"
@@ -76,6 +87,10 @@ class RunFile(BaseModel):
     corpus: CorpusIdentity
     text: TextIdentity | None = None
     """The text encoder, if there is one."""
+    init: InitRecord | None = None
+    """What the weights started from, if not from chance."""
+    unlabelled: CorpusIdentity | None = None
+    """The corpus whose utterances were learned from without labels."""
     versions: dict[str, str]
 
 
@@ -152,6 +167,14 @@ def build_config(
     )
 
 
+def _check_learning_without_labels(config: RunConfig, model: AnyModel) -> None:
+    if not isinstance(model, Model):
+        raise AffectusError(
+            f"The model {config.model!r} is not trained by gradient, so it cannot learn from utterances without labels",
+            remedy="Leave --unlabelled out, or choose another model",
+        )
+
+
 def _check_text(entry: ModelEntry, settings: TrainingSettings) -> None:
     if settings.text_layers and settings.text_encoder is None:
         raise AffectusError(
@@ -178,6 +201,10 @@ def train_run(
     threads: int = 1,
     device: str = "auto",
     encoding: Progress | None = None,
+    source: Source | None = None,
+    unlabelled: Corpus | None = None,
+    unlabelled_identity: str | None = None,
+    tell: Callable[[str], None] | None = None,
 ) -> Path:
     """Train every seed that is not yet trained in ``out`` and return the run folder.
 
@@ -194,9 +221,14 @@ def train_run(
             times slower than one, waiting for each other.
         device: ``auto``, ``cpu`` or ``cuda``.
         encoding: told how many texts the frozen layers of a text encoder have read, and how many there are.
+        source: a run whose weights and scaling this one starts from.
+        unlabelled: learned from without its labels.
+        unlabelled_identity: its hash, if it has a folder. With it the seeds are trained one after another.
+        tell: told in lines what was taken from the source.
 
     Raises:
-        AffectusError: the folder holds another run, or is in use; the training diverged.
+        AffectusError: the folder holds another run, or is in use; the training diverged; the source or the unlabelled
+            corpus does not fit.
     """
     out = Path(out)
     corpus.rows(Split.TRAIN)
@@ -210,7 +242,18 @@ def train_run(
         dims[TEXT] = text.encoder.dim
     inputs = {name: dims[name] for name in config.modalities}
     # built once and thrown away: an option that a model refuses is found before anything is written
-    MODELS[config.model].create(inputs, tasks, config.options)
+    built = MODELS[config.model].create(inputs, tasks, config.options)
+    if unlabelled is not None:
+        _check_learning_without_labels(config, built)
+        check_unlabelled(unlabelled, inputs, encoded=text is not None)
+        if text is not None:
+            text.tokenize(unlabelled, config)
+    init = None
+    if source is not None:
+        whose = whose_scaling(source, inputs, None if text is None else text.identity.weights)
+        init = record_start(source, config.model, built if text is None else text.before(built), config.seeds, whose)
+        for line in describe(init) if tell else ():
+            tell(line)
     file = RunFile(
         affectus=affectus.__version__,
         config=config,
@@ -218,6 +261,8 @@ def train_run(
         tasks=[_task_to_json(task) for task in tasks],
         corpus=CorpusIdentity(name=corpus.name, sha256=identity),
         text=None if text is None else text.identity,
+        init=init,
+        unlabelled=None if unlabelled is None else CorpusIdentity(name=unlabelled.name, sha256=unlabelled_identity),
         versions=_versions(text),
     )
     with lock_folder(out), torch_threads(threads):
@@ -226,7 +271,7 @@ def train_run(
         if not pending and (out / "majority.safetensors").is_file():
             return out
         jobs = min(jobs, len(pending)) or 1
-        apart = jobs > 1 and corpus_folder is not None
+        apart = jobs > 1 and corpus_folder is not None and unlabelled is None
         if text is not None:
             text.save(out)
             (out / STATES).unlink(missing_ok=True)
@@ -235,15 +280,26 @@ def train_run(
             scaler = text.fit_scaler(corpus, config)
         else:
             scaler = fit_scaler(corpus, config.view, config.modalities, config.training.scale)
+        if source is not None and init is not None:
+            for name, distance in far_apart(scaler, source.scaler, init.scaling).items() if tell else ():
+                tell(
+                    f"The features of {name} look otherwise than in the source ({distance:.0f} deviations away in the "
+                    "median); if another extractor made them, --init-scaling own scales them by themselves"
+                )
+            scaler = join_scaling(scaler, source.scaler, init.scaling)
+        if unlabelled is not None and text is not None:
+            rows = unlabelled.rows(unlabelled_split(unlabelled))
+            unlabelled = text.encode(unlabelled, config, rows, progress=encoding)
         with atomic_path(out / "scaling.safetensors") as temporary:
             save_arrays(scaler.arrays(), temporary)
         fit_majority(corpus, config, tasks, scaler, out / "majority.safetensors")
         if apart:
             assert corpus_folder is not None
-            _fit_in_processes(file, scaler, corpus_folder, pending, out, scorer, report, jobs, threads, device)
+            _fit_in_processes(file, scaler, corpus_folder, pending, out, scorer, report, jobs, threads, device, source)
         else:
             for seed in pending:
-                _fit_seed(config, corpus, tasks, scaler, seed, out / f"seed-{seed}", scorer, report, device, text)
+                folder = out / f"seed-{seed}"
+                _fit_seed(config, corpus, tasks, scaler, seed, folder, scorer, report, device, text, source, unlabelled)
         (out / STATES).unlink(missing_ok=True)
     return out
 
@@ -282,13 +338,14 @@ def _fit_in_processes(
     jobs: int,
     threads: int,
     device: str,
+    source: Source | None,
 ) -> None:
     # spawn, since a forked process inherits the threads' locks of torch
     context = multiprocessing.get_context("spawn")
     events: multiprocessing.Queue[SeedEvent] = context.Queue()
     with ProcessPoolExecutor(jobs, mp_context=context, initializer=_start_worker, initargs=(events,)) as pool:
         futures = [
-            pool.submit(_fit_one, file, scaler, str(corpus_folder), seed, str(out), scorer, threads, device)
+            pool.submit(_fit_one, file, scaler, str(corpus_folder), seed, str(out), scorer, threads, device, source)
             for seed in seeds
         ]
         while not (all(future.done() for future in futures) and events.empty()):
@@ -319,6 +376,7 @@ def _fit_one(
     scorer: EpochScorer | None,
     threads: int,
     device: str,
+    source: Source | None,
 ) -> None:
     corpus = load_corpus(corpus_folder)
     config = file.config
@@ -330,7 +388,7 @@ def _fit_one(
             rows = _rows_to_encode(corpus, config.training)
             corpus = text.encode(corpus, config, rows, store=Path(out) / STATES)
         folder = Path(out) / f"seed-{seed}"
-        _fit_seed(config, corpus, tasks, scaler, seed, folder, scorer, _events.put, device, text)
+        _fit_seed(config, corpus, tasks, scaler, seed, folder, scorer, _events.put, device, text, source)
 
 
 def _fit_seed(
@@ -344,6 +402,8 @@ def _fit_seed(
     report: Reporter | None,
     device: str,
     text: RunText | None = None,
+    source: Source | None = None,
+    unlabelled: Corpus | None = None,
 ) -> None:
     started = time.monotonic()
     folder.mkdir(parents=True, exist_ok=True)
@@ -354,13 +414,18 @@ def _fit_seed(
     inputs = {name: corpus.dims[name] for name in config.modalities}
     torch.manual_seed(seed)
     model = _create(config, inputs, tasks, text, scaler)
+    if source is not None and isinstance(model, Model):
+        transfer_weights(model, source.weights(seed, [task.name for task in tasks]))
+    unread = None
+    if unlabelled is not None:
+        unread = make_loader(config, unlabelled, unlabelled_split(unlabelled), scaler, shuffle=True, seed=seed)
     result: dict[str, Any] = {"seed": seed}
     history: list[dict[str, Any]] = []
     if isinstance(model, Estimator):
         model.fit(make_loader(config, corpus, Split.TRAIN, scaler))
     else:
         record = _recorder(config, corpus, scaler, model, folder / RECORDED) if settings.record_epochs else None
-        history, best = _fit_stages(model, settings, train, valid, seed, folder, scorer, report, record, device)
+        history, best = _fit_stages(model, settings, train, valid, seed, folder, scorer, report, record, device, unread)
         result |= {"parameters": model.parameter_count()}
         result |= {"best_epoch": best[BEST]} if BEST in best else {"best_epochs": best}
     if "best_epochs" in result:
@@ -425,6 +490,7 @@ def _fit_stages(
     report: Reporter | None,
     record: Callable[[int], None] | None,
     device: str,
+    unlabelled: Loader | None = None,
 ) -> tuple[list[dict[str, Any]], dict[str, int]]:
     # Lightning takes seconds to import, and only training needs it
     from lightning.pytorch import Callback, Trainer
@@ -467,7 +533,8 @@ def _fit_stages(
         if settings.average_weights is not None:
             callbacks.append(AverageWeights(settings.average_weights))
         passes = Passes(train, [part.share for part in stage.passes])
-        module = FitModule(model, stage, number, settings, seed, scorer if last else None, passes)
+        extra = Unlabelled(model, unlabelled, settings) if unlabelled is not None and last else None
+        module = FitModule(model, stage, number, settings, seed, scorer if last else None, passes, extra)
         with _quiet():
             trainer = Trainer(
                 accelerator={"auto": "auto", "cpu": "cpu", "cuda": "gpu"}[device],
@@ -598,10 +665,15 @@ def _open_run(out: Path, file: RunFile) -> None:
         return
     old, new = _as_now(read_json(path)), json.loads(json.dumps(file.model_dump(mode="json")))
     seeds = sorted({*old["config"]["seeds"], *new["config"]["seeds"]})
-    for key in ("config", "corpus", "text", "inputs", "tasks"):
+    for key in ("config", "corpus", "text", "inputs", "tasks", "init", "unlabelled"):
         before, after = old[key], new[key]
         if key == "config":
             before, after = {**before, "seeds": []}, {**after, "seeds": []}
+        if key == "init" and before and after:
+            # other seeds may start from other weights, but the same seeds from the same
+            weights = {**before["weights"], **after["weights"]}
+            before = {**before, "weights": {**weights, **before["weights"]}}
+            after = {**after, "weights": weights}
         if before != after:
             parts = isinstance(before, dict) and isinstance(after, dict)
             part = next((k for k in after if before.get(k) != after[k]), key) if parts else key
@@ -611,6 +683,8 @@ def _open_run(out: Path, file: RunFile) -> None:
                 remedy="Choose another --out folder, or delete this one",
             )
     old["config"]["seeds"] = seeds
+    if old["init"]:
+        old["init"]["weights"] = {**old["init"]["weights"], **new["init"]["weights"]}
     write_json(path, old)
 
 
