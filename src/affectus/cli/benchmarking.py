@@ -2,7 +2,7 @@
 
 import shlex
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,6 +11,9 @@ from affectus.cli.fitting import parse_names, parse_seeds
 from affectus.cli.reproducing import StudyProgress
 from affectus.errors import AffectusError
 from affectus.files import json_text, write_json, write_text
+
+if TYPE_CHECKING:
+    from affectus.studies.benchmarking.plan import Changes
 
 
 def benchmark(
@@ -95,9 +98,7 @@ def benchmark(
         "jobs": jobs,
         "threads": threads,
         "device": device,
-        "command": _command(
-            corpora, cross, models, seeds, tasks, modalities, view, rank_by, protocol, split, assignments
-        ),
+        "command": _command(corpora, cross, models, seeds, tasks, modalities, view, rank_by, protocol, split, changes),
     }
     progress = StudyProgress(quiet)
     with progress.bar:
@@ -143,7 +144,7 @@ def _command(
     rank_by: str | None,
     protocol: str | None,
     split: str | None,
-    assignments: list[str],
+    changes: "Changes",
 ) -> str:
     """Return the command for the page, with the names of the corpora's folders: no path of a machine stands in it."""
     words = ["affectus", "benchmark", *(["--cross"] if cross else []), *(path.resolve().name for path in corpora)]
@@ -158,10 +159,8 @@ def _command(
         ("--split", split),
     ):
         words += [option, value] if value else []
-    for assignment in assignments:
-        key, _, value = assignment.partition("=")
-        # a text encoder may be a folder of this machine
-        words += ["--set", f"{key}={Path(value).name}" if key.endswith("text_encoder") else assignment]
+    for change in changes.shown():
+        words += ["--set", change]
     return shlex.join(words)
 
 

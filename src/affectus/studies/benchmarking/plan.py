@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -98,10 +99,15 @@ class Changes:
 
     def shown(self) -> list[str]:
         """Return the changes as they are given on the command line."""
-        lines = [f"{key}={value}" for key, value in self.training.items()]
+        lines = [f"{key}={_shown(value)}" for key, value in self.training.items()]
         for of in (self.options, self.own):
-            lines += [f"{model}.{key}={value}" for model, those in of.items() for key, value in those.items()]
+            lines += [f"{model}.{key}={_shown(value)}" for model, those in of.items() for key, value in those.items()]
         return lines
+
+
+def _shown(value: Any) -> Any:
+    # a page bears no path of the machine that made it
+    return Path(value).name if isinstance(value, str) and Path(value).exists() else value
 
 
 def make_plan(
