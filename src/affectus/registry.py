@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from importlib.metadata import entry_points
 from typing import Generic, TypeVar
 
-from affectus.errors import unknown_name
+from affectus.errors import AffectusError, unknown_name
 
 T = TypeVar("T")
 
@@ -46,9 +46,20 @@ class Registry(Generic[T]):
 
     def _read_entry_points(self) -> None:
         if not self._entry_points_read:
+            # at once, since what is loaded may ask for names itself
             self._entry_points_read = True
-            for point in entry_points(group=f"affectus.{self.kind}s"):
-                point.load()
+            group = f"affectus.{self.kind}s"
+            for point in entry_points(group=group):
+                try:
+                    point.load()
+                except Exception as error:
+                    self._entry_points_read = False
+                    raise AffectusError(
+                        f"A package's entry point in {group!r} cannot be loaded",
+                        where=f"{point.dist.name if point.dist else 'unknown package'}, {point.name} = {point.value}",
+                        got=f"{type(error).__name__}: {error}",
+                        remedy="Mend that package, or uninstall it",
+                    ) from error
 
     def names(self) -> list[str]:
         """Return the registered names, sorted."""

@@ -23,7 +23,13 @@ FAST = {"epochs": 2, "learning_rate": 1e-2}
 @pytest.fixture
 def source(make_corpus: Maker, tmp_path: Path) -> Run:
     return train(
-        "mtmm_es", make_corpus(seed=1), tasks=["intensity"], out=tmp_path / "source", seeds=2, options=SMALL, training=FAST
+        "mtmm_es",
+        make_corpus(seed=1),
+        tasks=["intensity"],
+        out=tmp_path / "source",
+        seeds=2,
+        options=SMALL,
+        training=FAST,
     )
 
 
