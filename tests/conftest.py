@@ -53,7 +53,7 @@ def _toy_corpus(
     return build_corpus(records, features, card)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_corpus() -> Callable[..., Corpus]:
     return _toy_corpus
 
@@ -134,7 +134,7 @@ def _spoken_corpus(
     return build_corpus(records, {"audio": Ragged.from_sequences(audio, 5)}, card)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_spoken() -> Callable[..., Corpus]:
     return _spoken_corpus
 
