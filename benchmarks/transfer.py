@@ -147,9 +147,9 @@ def page(
         "# Few labels: another corpus, and utterances without labels",
         "",
         "CMU-MOSI, intensity from transcripts (MiniLM vectors, MTMM-ES with 64 units), judged on its test split by the",
-        f"protocol `mmsa`; mean and standard deviation over {seeds} seeds, each with its own draw of the labels. Settings are",
-        "the same everywhere and nothing was tuned. *p* is of a paired t-test of the error against training from scratch on",
-        f"the same labels and seeds, corrected by Holm for the {len(tests)} comparisons on this page.",
+        f"protocol `mmsa`; mean and standard deviation over {seeds} seeds, each with its own draw of the labels.",
+        "Settings are the same everywhere and nothing was tuned. *p* is of a paired t-test of the error against training",
+        f"from scratch on the same labels and seeds, corrected by Holm for the {len(tests)} comparisons on this page.",
         "",
         f"    python benchmarks/transfer.py --data DATA --work runs/transfer --seeds {seeds}",
         "",
@@ -179,8 +179,8 @@ def page(
         said = "; ".join(which) if which else "none"
         lines.append(f"- Surely {verdict} than from scratch (p < .05): {said}.")
     lines += [
-        "- The source models predict CMU-MOSEI's intensity in [-3, 3] and MELD's sentiment as -1, 0 or 1; all weights, the",
-        "  head too, are taken over, and the features are scaled as in the source.",
+        "- The source models predict CMU-MOSEI's intensity in [-3, 3] and MELD's sentiment as -1, 0 or 1; all weights,",
+        "  the head too, are taken over, and the features are scaled as in the source.",
         "- The unlabelled corpus is CMU-MOSI's own train split, all of it, whose labels are not read.",
         "- With few labels the epoch is still chosen on the whole valid split.",
         "",

@@ -19,6 +19,8 @@ would take at the speed of one large product, measured in the same process.
 """
 
 import argparse
+import contextlib
+import itertools
 import json
 import os
 import pickle
@@ -83,7 +85,7 @@ def clocks() -> tuple[float, float]:
     return time.process_time(), time.perf_counter()
 
 
-class Enough(Exception):
+class EnoughError(Exception):
     """Raised to end MMSA's training."""
 
 
@@ -141,7 +143,7 @@ def theirs(name: str, path: Path, epochs: int, batches: int | None) -> dict[str,
             def __iter__(self) -> Any:
                 if self.split == "train" and sum(what == "train" for what, _ in stamps) > epochs:
                     stamps.append(("train", clocks()))
-                    raise Enough
+                    raise EnoughError
                 stamps.append((self.split, clocks()))
                 for number, batch in enumerate(self.loader):
                     if number == self.count:
@@ -150,14 +152,12 @@ def theirs(name: str, path: Path, epochs: int, batches: int | None) -> dict[str,
                 stamps.append(("between", clocks()))
 
         counted = {split: Counted(split) for split in loaders}
-        try:
+        with contextlib.suppress(EnoughError):
             ATIO().getTrain(args).do_train(model, counted)
-        except Enough:
-            pass
         scale = {split: loader.scale for split, loader in counted.items()} | {"between": 1.0}
         starts = [i for i, (what, _) in enumerate(stamps) if what == "train"]
         spent = []
-        for begin, end in list(zip(starts, starts[1:], strict=False))[1:]:
+        for begin, end in list(itertools.pairwise(starts))[1:]:
             spans = [(stamps[i][0], np.subtract(stamps[i + 1][1], stamps[i][1])) for i in range(begin, end)]
             spent.append(sum(scale[what] * seconds for what, seconds in spans))
         return {
@@ -309,7 +309,8 @@ def show(row: dict[str, Any]) -> None:
     mine, other = row["ours"], row["theirs"]
     low, high = row["speedup_range"]
     print(
-        f"{row['name']}: {row['speedup']:.1f} times as fast ({low:.1f} to {high:.1f}), {row['memory_ratio']:.2f} of the memory"
+        f"{row['name']}: {row['speedup']:.1f} times as fast ({low:.1f} to {high:.1f}), "
+        f"{row['memory_ratio']:.2f} of the memory"
     )
     whole = (
         "" if other["batches"] == other["of_batches"] else f", from {other['batches']} of {other['of_batches']} batches"

@@ -34,6 +34,7 @@ from affectus.models import (
 from affectus.models.base import (
     MODELS,
     Estimator,
+    Heads,
     Model,
     ModelEntry,
     ModelOutput,
@@ -46,6 +47,7 @@ from affectus.models.base import (
 __all__ = [
     "MODELS",
     "Estimator",
+    "Heads",
     "Model",
     "ModelEntry",
     "ModelOutput",
