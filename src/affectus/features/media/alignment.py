@@ -3,6 +3,7 @@
 import difflib
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -45,6 +46,21 @@ def spread(words: Sequence[str], begin: float, end: float, speech: Sequence[Stre
         return float(min(spoken[part][0] + edge - known[part], spoken[part][1]))
 
     return [Word(word, at(edges[i], "right"), at(edges[i + 1], "left")) for i, word in enumerate(words)]
+
+
+def within_speech(words: Sequence[Word], speech: Sequence[Stretch]) -> list[Word]:
+    """Cut the silence off words that begin before somebody speaks, or end after it; others stay.
+
+    >>> within_speech([Word("so", 0.0, 2.0), Word("good", 2.0, 2.5)], [(1.5, 2.4)])[0]
+    Word(text='so', start=1.5, end=2.0, probability=None)
+    """
+    found = []
+    for word in words:
+        shared = [(a, b) for a, b in speech if min(b, word.end) > max(a, word.start)]
+        if shared:
+            word = replace(word, start=max(word.start, shared[0][0]), end=min(word.end, shared[-1][1]))
+        found.append(word)
+    return found
 
 
 def match(given: Sequence[str], heard: Sequence[Word]) -> list[Word]:

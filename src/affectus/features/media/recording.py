@@ -301,6 +301,8 @@ class Extractor:
                 one.text = " ".join(word.text for word in one.words)
             elif one.text is not None and one.words is None:
                 one.words = alignment.spread(one.text.split(), *one.times, speech)
+            if one.words:
+                one.words = alignment.within_speech(one.words, speech)
 
     def _divide_transcript(self, transcript: Path, found: _Found) -> None:
         """Put the sentences of a transcript without times in place of what was recognised."""
