@@ -1,5 +1,6 @@
 """One file -> its utterances and their features."""
 
+import bisect
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -300,9 +301,9 @@ class Extractor:
                 one.words = sorted(words[i], key=lambda word: (word.start, word.end))
                 one.text = " ".join(word.text for word in one.words)
             elif one.text is not None and one.words is None:
-                one.words = alignment.spread(one.text.split(), *one.times, speech)
+                one.words = alignment.spread(one.text.split(), *one.times, _around(speech, *one.times))
             if one.words:
-                one.words = alignment.within_speech(one.words, speech)
+                one.words = alignment.within_speech(one.words, _around(speech, *one.times))
 
     def _divide_transcript(self, transcript: Path, found: _Found) -> None:
         """Put the sentences of a transcript without times in place of what was recognised."""
@@ -499,6 +500,12 @@ def _timed(parts: Sequence[Timed | None], width: int, step: float) -> Ragged:
         width,
         times=[None if part is None else np.stack([part[1], part[1] + step], axis=1) for part in parts],
     )
+
+
+def _around(speech: Sequence[Stretch], begin: float, end: float) -> Sequence[Stretch]:
+    """Return the stretches, in rising order, that a stretch of time and a second about it overlaps."""
+    low = bisect.bisect_left(speech, begin - 1.0, key=lambda one: one[1])
+    return speech[low : bisect.bisect_right(speech, end + 1.0, key=lambda one: one[0])]
 
 
 def _nearest(pieces: Sequence[tuple[float, float, int]], moment: float) -> int:
