@@ -148,7 +148,7 @@ def page(
         "",
         "CMU-MOSI, intensity from transcripts (MiniLM vectors, MTMM-ES with 64 units), judged on its test split by the",
         f"protocol `mmsa`; mean and standard deviation over {seeds} seeds, each with its own draw of the labels.",
-        "Settings are the same everywhere and nothing was tuned. *p* is of a paired t-test of the error against training",
+        "Settings are the same everywhere, nothing was tuned. *p* is of a paired t-test of the error against training",
         f"from scratch on the same labels and seeds, corrected by Holm for the {len(tests)} comparisons on this page.",
         "",
         f"    python benchmarks/transfer.py --data DATA --work runs/transfer --seeds {seeds}",
