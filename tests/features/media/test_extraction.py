@@ -11,6 +11,7 @@ from affectus.cli.main import main
 from affectus.corpus import load_corpus
 from affectus.errors import AffectusError
 from affectus.features.media import workers
+from affectus.features.media.cache import cache_key
 from affectus.features.media.extraction import extract
 from affectus.features.media.recording import Extractor, Source
 from affectus.features.media.settings import Extraction
@@ -184,6 +185,17 @@ def test_what_was_read_is_not_read_again(tmp_path: Path, make_media, monkeypatch
         file.write_bytes(file.read_bytes()[:100])
     assert extract(path, PLAIN, jobs=0, cache=cache).cached == 0
     assert damaged.stat().st_size >= 100
+
+
+def test_a_model_that_changes_in_its_folder_is_another(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("Hello.\n")
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "model.safetensors").write_bytes(b"one")
+    source, settings = Source(tmp_path / "a.txt", "a"), Extraction(text=str(tmp_path / "model"))
+    before = cache_key(source, settings)
+    assert cache_key(source, settings) == before
+    (tmp_path / "model" / "model.safetensors").write_bytes(b"other")
+    assert cache_key(source, settings) != before
 
 
 def test_the_command_line(tmp_path: Path, make_media, capsys: pytest.CaptureFixture[str]) -> None:

@@ -42,6 +42,11 @@ def cache_key(source: Source, settings: Extraction) -> str:
                 if not path.is_file():
                     raise AffectusError("There is no file", where=path) from None
                 raise explain_os_error(error, path) from None
+    # a model in a folder of the user's may change under its name
+    for model in (settings.text, settings.audio, settings.recognizer, settings.diarizer):
+        if model and Path(model).is_dir():
+            files = sorted(path for path in Path(model).rglob("*") if path.is_file())
+            parts[model] = [[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in files]
     parts["video"], parts["given"] = source.video, [list(vars(given).values()) for given in source.given]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 

@@ -159,7 +159,9 @@ def _read(
     hits = len(parts)
     sizes = [max(task.source.path.stat().st_size, 1) for task in tasks]
     shares, done = [0.0] * len(tasks), 0
-    for event in _events(tasks, settings, jobs, threads, stall):
+
+    def handle(event: Event) -> None:
+        nonlocal done
         task = tasks[event.number]
         finished = event.done or event.error is not None
         shares[event.number] = 1.0 if finished else event.share
@@ -173,17 +175,15 @@ def _read(
         if report is not None:
             share = float(np.dot(shares, sizes) / sum(sizes))
             report(Progress(task.source.path, event.what, share, done, len(tasks), event.error))
-    return parts, skipped, hits
 
-
-def _events(tasks: Sequence[Task], settings: Extraction, jobs: int, threads: int, stall: float) -> Iterator[Event]:
     if jobs:
-        yield from run_tasks(tasks, settings, jobs=jobs, threads=threads, stall=stall)
-        return
-    extractor = Extractor(settings, threads=threads)
-    for number, task in enumerate(tasks):
-        told: list[Event] = []
-        yield read_task(extractor, number, task, told.append)
+        for event in run_tasks(tasks, settings, jobs=jobs, threads=threads, stall=stall):
+            handle(event)
+    else:
+        extractor = Extractor(settings, threads=threads)
+        for number, task in enumerate(tasks):
+            handle(read_task(extractor, number, task, handle))
+    return parts, skipped, hits
 
 
 def _join(parts: dict[int, Corpus], plan: Plan, skipped: dict[Path, str], settings: Extraction, name: str) -> Corpus:
