@@ -20,6 +20,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from default_model import (
+    MEMBERS,
+    SEED,
     SEVEN_OF_EIGHT,
     WIDTHS,
     Acted,
@@ -33,6 +35,7 @@ from default_model import (
     tell,
     tell_acted,
     train_acted,
+    train_ensemble,
 )
 from safetensors.torch import load_file, save_file
 from scipy.optimize import minimize
@@ -43,12 +46,17 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 from torch import Tensor
 
+import affectus.predict.default
 from affectus.evaluation.scoring import Thresholds, choose_thresholds
 from affectus.evaluation.significance import Statistic, accuracy_of, compare_statistics, statistics_of
+from affectus.features.media.faces.action_units import ACTION_UNITS
+from affectus.features.media.recording import Extractor, Source
+from affectus.features.media.settings import Extraction
 from affectus.files import sha256, write_json, write_text
 from affectus.metrics import weighted_f1
 from affectus.nn.low_rank import merge_low_rank
 from affectus.objectives import Task, TaskKind
+from affectus.predict.default.card import card_markdown
 from affectus.predict.default.network import HEADS, POLARITIES, RAVDESS_EMOTIONS, SOURCES, OpinionNetwork
 from affectus.training.inference import Predictions
 from affectus.vocabulary import AUDIO, SEVEN_EMOTIONS, SIX_EMOTIONS, TEXT, VISION
@@ -59,10 +67,10 @@ judgement, since no other labelled sound or faces were at hand."""
 GRID = tuple(np.arange(0.02, 0.99, 0.02).round(2).tolist())
 PENALTIES = (0.01, 0.1, 1.0, 10.0)
 VECTOR_PENALTIES = (0.001, 0.01, 0.1, 1.0)
-SPLIT = "mosei rows test are learned from (15 % of the videos kept), rows valid judged"
 POLARITY = Task("polarity", "sentiment", TaskKind.BINARY, ("negative", "positive"))
 PRESENT = Task("emotions", "emotions", TaskKind.MULTI_LABEL, SIX_EMOTIONS)
 INTENSITY = Task("intensity", "sentiment", TaskKind.REAL, ("sentiment",))
+PACKAGE = Path(affectus.predict.default.__file__).parent
 Said = dict[str, npt.NDArray[np.float32]]
 
 
@@ -350,31 +358,37 @@ def judge_acted(network: OpinionNetwork, scaling: Any, acted: Acted, weights: di
     return {"clips": len(truth), "actors": [19, 20], "figures": figures, "reliability_of_seven": reliability}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=Path(os.environ.get("AFFECTUS_DATA", "../shared/data")))
-    parser.add_argument("--work", type=Path, default=Path("runs/default"))
-    parser.add_argument("--out", type=Path, default=Path("src/affectus/predict/default"))
-    parser.add_argument("--vectors-only", action="store_true", help="Make the baselines' vectors and stop.")
-    arguments = parser.parse_args()
-    torch.set_num_threads(1)
-    data, work, out = arguments.data, arguments.work, arguments.out
-    parts = load_parts(data)
-    vectors = base_vectors(parts, work)
-    if arguments.vectors_only:
-        return
-    acted = load_acted(data, work)
+def judge_clips(folder: Path, acted: Acted) -> dict[str, Any] | None:
+    """Analyse CREMA-D's clips with the weights that were written, and measure how far action-unit proxies are."""
+    from affectus.predict.analyze import analyze
+    from affectus.predict.default.inputs import resting_units, vision_functionals
+    from affectus.predict.default.model import load_default
 
-    # the text stage, then sound and vision on top of it; rounded as they are shipped
+    load_default.cache_clear()
+    clips, means = {}, []
+    for path in sorted(folder.glob("*.flv")):
+        found = analyze(path, segments="whole").utterances[0]
+        told = {"fused": found.opinion, **found.alone}
+        clips[path.stem] = {name: f"{one.emotion} {one.emotions[one.emotion]:.2f}" for name, one in told.items()}
+        frames = Extractor(Extraction(text="none", audio="none", recognizer="none", segments="whole")).read(
+            Source(path, video=path.stem)
+        ).features[VISION].values  # fmt: skip
+        means.append(vision_functionals(frames, resting_units(frames)))
+    if not clips:
+        return None
+    own = acted.features[VISION]
+    gap = (np.mean(means, axis=0) - own.mean(axis=0)) / own.std(axis=0)
+    return {"clips": clips, "gap": {unit: round(float(v), 2) for unit, v in zip(ACTION_UNITS, gap, strict=True)}}
+
+
+def load_network(work: Path) -> tuple[OpinionNetwork, dict[str, Tensor]]:
+    """Return the network of the text stage with the priors that ship, and the adapters, rounded as they are shipped."""
     adapters = {name: t.half() for name, t in load_file(work / "adapters.safetensors").items()}
-    reader = TextReader(rank=0)
-    merge_low_rank(reader.model, {name: t.float() for name, t in adapters.items()})
-    torch.manual_seed(11)
+    torch.manual_seed(SEED)
     network = new_network()
     missing, unexpected = network.load_state_dict(load_file(work / "text.safetensors"), strict=False)
-    assert not unexpected and all(
-        name.startswith(("branches.audio", "branches.vision", "ravdess")) for name in missing
-    ), (missing, unexpected)
+    assert not unexpected
+    assert all(name.startswith(("branches.audio", "branches.vision", "ravdess")) for name in missing), missing
     with torch.no_grad():
         # what ships must suit opinion videos as well as talk: the mean of their priors
         for name, sources in (
@@ -385,68 +399,118 @@ def main() -> None:
         ):
             prior = network.priors[name]
             prior[-1] = torch.stack([prior[SOURCES.index(s)] for s in sources]).mean(dim=0)
-    intensities = sentiment_of_emotions(parts["train"]["mosei"])
-    scaling = train_acted(acted, acted.rows("train"), network, intensities)
-    network.requires_grad_(False).eval()
+    return network.requires_grad_(False).eval(), adapters
 
+
+def judge_text(parts: dict[str, dict[str, Part]], work: Path) -> dict[str, Any]:
+    """Calibrate and judge the text; kept in the work folder, since it takes minutes."""
+    cache, key = work / "text_judged.json", sha256(work / "adapters.safetensors") + sha256(work / "text.safetensors")
+    if cache.is_file() and json.loads(cache.read_text())["key"] == key:
+        found: dict[str, Any] = json.loads(cache.read_text())
+        return found
+    vectors = base_vectors(parts, work)
+    network, adapters = load_network(work)
+    reader = TextReader(rank=0)
+    merge_low_rank(reader.model, {name: t.float() for name, t in adapters.items()})
     said = {
         role: {source: tell(network, reader, part) for source, part in of.items()}
         for role, of in parts.items()
         if role != "train"
     }
     evidence = {role: {s: Evidence(network, parts[role][s], v) for s, v in of.items()} for role, of in said.items()}
-    text_weights = calibrate_text(evidence["kept"], parts["kept"])
-    kept = acted.rows("kept")
-    ravdess_prior = {name: network.priors[name][SOURCES.index("ravdess")].numpy() for name in HEADS}
-    acted_weights = calibrate_acted(
-        {m: tell_acted(network, scaling, acted, kept, (m,)) for m in (AUDIO, VISION)}, ravdess_prior, acted, kept
-    )
-    shipped = {name: round(ACTED_DISCOUNT * w, 3) for name, w in acted_weights.items()}
-    weights = {name: {TEXT: text_weights[name], **shipped} for name in HEADS}
-    print("evidence weights", weights, flush=True)
+    weights = calibrate_text(evidence["kept"], parts["kept"])
 
     def ours(role: str, source: str) -> Predictions:
-        e = evidence[role][source]
-        p = softmax(e.logits("polarity", text_weights["polarity"]))
-        present = 1 / (1 + np.exp(-e.logits("present", text_weights["present"])))
-        part = parts[role][source]
-        return predictions(part, 1 - p[:, 0], None if np.isnan(part.labels.present).all() else present,
-                           e.logits("intensity", text_weights["intensity"])[:, 0])  # fmt: skip
+        e, part = evidence[role][source], parts[role][source]
+        p = softmax(e.logits("polarity", weights["polarity"]))
+        present = 1 / (1 + np.exp(-e.logits("present", weights["present"])))
+        intensity = e.logits("intensity", weights["intensity"])[:, 0]
+        return predictions(part, 1 - p[:, 0], None if np.isnan(part.labels.present).all() else present, intensity)
 
     judged: dict[str, Any] = {}
-    judged["CMU-MOSEI, text, valid"] = judge_sentiment(
-        "mosei", parts, vectors, {r: ours(r, "mosei") for r in ("kept", "judged")}
-    )
-    mosi_ours = ours("judged", "mosi")
-    judged["CMU-MOSI, text, standard valid"] = judge_sentiment(
-        "mosi", parts, vectors, {"kept": mosi_ours, "judged": mosi_ours}
-    )
-    meld = evidence["judged"]["meld"]
-    alone = Part(
-        **{
-            **vars(parts["judged"]["meld"]),
-            "groups": [np.array([i]) for i in range(len(parts["judged"]["meld"].texts))],
-        }
-    )
-    lonely = Evidence(network, alone, tell(network, reader, alone))
-    judged["MELD, text, dev"] = judge_meld(parts, {
-        "the model, MELD's prior": meld.logits("emotions", text_weights["emotions"]),
-        "the model, as it ships": meld.logits("emotions", text_weights["emotions"], shipped=True),
-        "the model, MELD's prior, without neighbours": lonely.logits("emotions", text_weights["emotions"]),
-    })  # fmt: skip
-    judged["RAVDESS, acted, actors 19 and 20"] = judge_acted(network, scaling, acted, acted_weights)
-
+    of_mosei = {role: ours(role, "mosei") for role in ("kept", "judged")}
+    judged["CMU-MOSEI, text, valid"] = judge_sentiment("mosei", parts, vectors, of_mosei)
+    of_mosi = {"kept": ours("judged", "mosi"), "judged": ours("judged", "mosi")}  # no thresholds are chosen on it
+    judged["CMU-MOSI, text, standard valid"] = judge_sentiment("mosi", parts, vectors, of_mosi)
+    dev, meld = parts["judged"]["meld"], evidence["judged"]["meld"]
+    single = Part(**{**vars(dev), "groups": [np.array([i]) for i in range(len(dev.texts))]})
+    lonely = Evidence(network, single, tell(network, reader, single))
+    ways = {
+        "the model, MELD's prior": meld.logits("emotions", weights["emotions"]),
+        "the model, as it ships": meld.logits("emotions", weights["emotions"], shipped=True),
+        "the model, MELD's prior, without neighbours": lonely.logits("emotions", weights["emotions"]),
+    }
+    judged["MELD, text, dev"] = judge_meld(parts, ways)
     reliability: dict[str, Any] = {}
     for source in ("mosei", "meld", "mosi"):
-        e, labels = evidence["judged"][source], parts["judged"][source].labels
-        for when, weight in (("before", 1.0), ("after", text_weights["polarity"])):
+        e, truth = evidence["judged"][source], parts["judged"][source].labels.polarity
+        for when, weight in (("before", 1.0), ("after", weights["polarity"])):
             p = softmax(e.logits("polarity", weight))
-            reliability[f"polarity, {source}, {when}"] = ece(p.max(axis=1), p.argmax(axis=1) == labels.polarity)
-    for when, weight in (("before", 1.0), ("after", text_weights["emotions"])):
+            reliability[f"polarity, {source}, {when}"] = ece(p.max(axis=1), p.argmax(axis=1) == truth)
+    for when, weight in (("before", 1.0), ("after", weights["emotions"])):
         p = softmax(meld.logits("emotions", weight))
-        reliability[f"emotions, meld, {when}"] = ece(
-            p.max(axis=1), p.argmax(axis=1) == parts["judged"]["meld"].labels.emotions.argmax(axis=1)
-        )
+        right = p.argmax(axis=1) == dev.labels.emotions.argmax(axis=1)
+        reliability[f"emotions, meld, {when}"] = ece(p.max(axis=1), right)
+    found = {"key": key, "weights": weights, "judged": judged, "reliability": reliability}
+    cache.write_text(json.dumps(found))
+    return found
+
+
+def make_acted(
+    acted: Acted, network: OpinionNetwork, intensities: npt.NDArray[np.float32], work: Path
+) -> tuple[dict[str, float], dict[str, tuple[Tensor, Tensor]]]:
+    """Calibrate sound and face by actors 17 and 18, then learn them from actors 1 to 18 into the network.
+
+    Returns:
+        How much each counts on RAVDESS; the scaling of their features.
+    """
+    calibrated = work / "acted_weights.json"
+    if not calibrated.is_file():
+        first = new_network(members=1)
+        shared = {
+            k: v for k, v in network.state_dict().items() if not k.startswith(("branches.audio", "branches.vision"))
+        }
+        first.load_state_dict(shared, strict=False)
+        scaling = train_acted(acted, acted.rows("train"), first, intensities)
+        first.requires_grad_(False)
+        prior = {name: first.priors[name][SOURCES.index("ravdess")].numpy() for name in HEADS}
+        kept = acted.rows("kept")
+        told = {m: tell_acted(first, scaling, acted, kept, (m,)) for m in (AUDIO, VISION)}
+        calibrated.write_text(json.dumps(calibrate_acted(told, prior, acted, kept)))
+    weights: dict[str, float] = json.loads(calibrated.read_text())
+    state, scales = work / "acted.safetensors", work / "scaling.safetensors"
+    if not state.is_file():
+        scaling = train_ensemble(acted, np.flatnonzero(acted.actor <= 18), network, intensities)
+        save_file({k: v.contiguous() for k, v in network.state_dict().items()}, state)
+        named = {f"{n}.{w}": t for n, pair in scaling.items() for w, t in zip(("mean", "deviation"), pair, strict=True)}
+        save_file({name: t.contiguous() for name, t in named.items()}, scales)
+    learned, found = load_file(state), load_file(scales)
+    shipped_priors = {f"priors.{name}": network.priors[name][-1].clone() for name in HEADS}
+    network.load_state_dict(learned)
+    for name, prior in shipped_priors.items():
+        network.priors[name.removeprefix("priors.")].data[-1] = prior
+    return weights, {name: (found[f"{name}.mean"], found[f"{name}.deviation"]) for name in (AUDIO, VISION)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=Path(os.environ.get("AFFECTUS_DATA", "../shared/data")))
+    parser.add_argument("--work", type=Path, default=Path("runs/default"))
+    parser.add_argument("--out", type=Path, default=Path("src/affectus/predict/default"))
+    parser.add_argument("--page", type=Path, default=Path("docs/reference/default-model.md"))
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    data, work, out = arguments.data, arguments.work, arguments.out
+    parts = load_parts(data)
+    acted = load_acted(data, work)
+    text = judge_text(parts, work)
+    network, adapters = load_network(work)
+    intensities = sentiment_of_emotions(parts["train"]["mosei"])
+    acted_weights, scaling = make_acted(acted, network, intensities, work)
+    network.requires_grad_(False).eval()
+    shipped = {name: round(ACTED_DISCOUNT * w, 3) for name, w in acted_weights.items()}
+    judged = dict(text["judged"])
+    judged["RAVDESS, acted, actors 19 and 20"] = judge_acted(network, scaling, acted, acted_weights)
 
     tensors = {f"adapter.{name}": t for name, t in adapters.items()}
     tensors |= {f"network.{name}": t.half().contiguous() for name, t in network.state_dict().items()}
@@ -455,28 +519,47 @@ def main() -> None:
     out.mkdir(parents=True, exist_ok=True)
     save_file(tensors, out / "weights.safetensors")
     (out / "weights.safetensors").chmod(0o644)
-    used = ("cmu_mosei/mosei_valtest_text.csv", "cmu_mosi/mosi_utterance.npz", "meld/train_sent_emo.csv", "meld/dev_sent_emo.csv",
-            "ch_sims/simsv2_labels_text.csv", "ravdess/ravdess_au_mfcc.npz")  # fmt: skip
+    used = (
+        "cmu_mosei/mosei_valtest_text.csv",
+        "cmu_mosi/mosi_utterance.npz",
+        "meld/train_sent_emo.csv",
+        "meld/dev_sent_emo.csv",
+        "ch_sims/simsv2_labels_text.csv",
+        "ravdess/ravdess_au_mfcc.npz",
+    )
+    roles = {"train": acted.actor <= 18, "kept": (acted.actor == 17) | (acted.actor == 18), "judged": acted.actor > 18}
     card = {
         "name": "affectus-default",
         "made": datetime.date.today().isoformat(),
         "sha256": sha256(out / "weights.safetensors"),
         "bytes": (out / "weights.safetensors").stat().st_size,
-        "widths": WIDTHS,
-        "outputs": {"emotions": list(SEVEN_EMOTIONS), "polarity": list(POLARITIES), "intensity": [-3, 3], "present": list(SIX_EMOTIONS),
-                    "ravdess (auxiliary)": list(RAVDESS_EMOTIONS)},
-        "evidence_weights": weights,
+        "widths": {name: MEMBERS * width for name, width in WIDTHS.items()},
+        "outputs": {
+            "emotions": list(SEVEN_EMOTIONS),
+            "polarity": list(POLARITIES),
+            "intensity": [-3, 3],
+            "present": list(SIX_EMOTIONS),
+            "ravdess (auxiliary)": list(RAVDESS_EMOTIONS),
+        },
+        "evidence_weights": {name: {TEXT: text["weights"][name], **shipped} for name in HEADS},
         "acted": {"weights_on_ravdess": acted_weights, "discount": ACTED_DISCOUNT},
         "sentiment_of_emotions": dict(zip(SEVEN_EMOTIONS, [round(float(v), 3) for v in intensities], strict=True)),
-        "parts": {role: {s: len(p.texts) for s, p in of.items()} | {"ravdess": len(acted.rows(role))} for role, of in parts.items()},
+        "parts": {
+            role: {source: len(part.texts) for source, part in of.items()} | {"ravdess": int(roles[role].sum())}
+            for role, of in parts.items()
+        },
         "data": {name: sha256(data / name) for name in used},
         "judged": judged,
-        "reliability": reliability,
-    }  # fmt: skip
+        "reliability": text["reliability"],
+    }
     write_json(out / "card.json", card)
-    write_text(work / "card.log.json", json.dumps(card, indent=1))
-    print(json.dumps({k: card[k] for k in ("sha256", "bytes", "judged")}, indent=1))
-    print({k: v["ece"] for k, v in reliability.items()})
+    clips = judge_clips(data / "cremad_clips", acted) if out.resolve() == PACKAGE else None
+    if clips:
+        card["cremad"] = clips
+        write_json(out / "card.json", card)
+    write_text(out / "card.md", card_markdown(card))
+    write_text(arguments.page, card_markdown(card))
+    print(card_markdown(card))
 
 
 if __name__ == "__main__":

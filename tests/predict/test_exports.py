@@ -15,7 +15,7 @@ from affectus.predict.results import Analysis
 def test_disagreement_needs_two_clear_and_opposite_modalities(analysis: Analysis) -> None:
     first, second, third = analysis.utterances
     assert first.disagree
-    assert first.spread == pytest.approx(2.8)
+    assert first.spread == pytest.approx(1.4)
     assert not second.disagree
     assert second.spread is None
     assert not third.disagree

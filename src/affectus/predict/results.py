@@ -9,8 +9,8 @@ NOTICE = (
     "feels or thinks."
 )
 """Stands in every result that people read."""
-OPPOSED = 0.5
-"""Two modalities disagree if one's intensity is above this and another's below its negative."""
+OPPOSED = 1 / 3
+"""Two modalities disagree if one's balance is at least this and another's at most its negative."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,17 @@ class Opinion:
     polarities: Mapping[str, float] = field(default_factory=dict)
     emotion: str | None = None
     emotions: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def balance(self) -> float | None:
+        """Probability of positive less that of negative, -1 to 1; a third of the intensity if the model has no such.
+
+        >>> Opinion(polarities={"negative": 0.2, "neutral": 0.3, "positive": 0.5}).balance
+        0.3
+        """
+        if "positive" in self.polarities and "negative" in self.polarities:
+            return self.polarities["positive"] - self.polarities["negative"]
+        return None if self.intensity is None else self.intensity / 3
 
 
 @dataclass(frozen=True)
@@ -65,14 +76,14 @@ class Utterance:
 
     @property
     def spread(self) -> float | None:
-        """Largest difference between the intensities of two modalities; None if there are not two."""
-        values = [one.intensity for one in self.alone.values() if one.intensity is not None]
+        """Largest difference between the balances of two modalities, 0 to 2; None if there are not two."""
+        values = [one.balance for one in self.alone.values() if one.balance is not None]
         return max(values) - min(values) if len(values) > 1 else None
 
     @property
     def disagree(self) -> bool:
-        """Whether one modality is positive and another negative, both clearly (:data:`OPPOSED`)."""
-        values = [one.intensity for one in self.alone.values() if one.intensity is not None]
+        """Whether one modality leans to positive and another to negative, both clearly (:data:`OPPOSED`)."""
+        values = [one.balance for one in self.alone.values() if one.balance is not None]
         return len(values) > 1 and max(values) >= OPPOSED and min(values) <= -OPPOSED
 
 

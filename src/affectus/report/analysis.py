@@ -32,7 +32,7 @@ FUSED = "all together"
 TOP, SCALE = 3.0, 100.0
 """Of the intensities' scale; units of the drawing's height."""
 _OURS = {CSV, JSON, PAGE, *TIMED}
-_PIXELS = 14
+_PIXELS = 26
 """Of the timeline's width for a second, or for an utterance without times, if the page is narrower than that."""
 _WIDEST = 6000
 
@@ -140,11 +140,11 @@ def analysis_page(analysis: Analysis, *, media: Path | None = None, folder: Path
         "timed": timed,
         "end": end,
         "ticks": _ticks(end, timed),
-        "width": min(int(end * _PIXELS) if timed else len(utterances) * 6 * _PIXELS, _WIDEST),
+        "width": min(int(end * _PIXELS) if timed else len(utterances) * 4 * _PIXELS, _WIDEST),
         "lanes": lanes,
         "curves": [curve for curve in curves if curve.path],
         "disagreements": [(i, one) for i, one in enumerate(utterances) if one.disagree],
-        "present": [name for name in SEVEN_EMOTIONS if any(one.opinion.emotion == name for one in utterances)],
+        "present": [name for name in SEVEN_EMOTIONS if any(name == block.label for lane in lanes for block in lane.blocks)],
         "tiles": _tiles(analysis),
         "speakers": _speakers(analysis),
         "attention": _attention(utterances),
