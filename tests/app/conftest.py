@@ -41,15 +41,20 @@ def opened(
     return folder
 
 
-@pytest.fixture
-def settings(tmp_path: Path, opened: Path) -> Settings:
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory: pytest.TempPathFactory, opened: Path) -> Settings:
     return Settings(
-        folder=tmp_path / "kept", model=opened / "runs" / "words", roots=(opened,), hosts=(HOST,), limits=Limits()
+        folder=tmp_path_factory.mktemp("app") / "kept",
+        model=opened / "runs" / "words",
+        roots=(opened,),
+        hosts=(HOST,),
+        limits=Limits(),
     )
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def client(settings: Settings) -> Iterator[TestClient]:
+    """One server for the tests of a module, since a worker takes seconds to import what it needs."""
     with serving(settings) as found:
         yield found
 

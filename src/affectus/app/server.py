@@ -233,7 +233,8 @@ def _add_analyses(app: FastAPI, settings: Settings, store: Store, pool: Pool) ->
             )
         except RefusedError as error:
             store.delete(job.id)
-            await drain(request.stream())
+            if error.status != 408:  # one that is slow is not waited for
+                await drain(request.stream())
             raise error from None
         except BaseException:
             store.delete(job.id)  # its sender has gone

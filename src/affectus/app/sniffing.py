@@ -1,5 +1,6 @@
 """What kind of file an upload is, by its content; what it is called does not count."""
 
+import codecs
 import re
 import unicodedata
 from dataclasses import dataclass
@@ -60,7 +61,13 @@ def sniff(head: bytes) -> Kind | None:
         return Kind(".ts", "video/mp2t")
     if len(head) > 3 and head[0] == 0xFF and head[1] in (0xF1, 0xF9):
         return Kind(".aac", "audio/aac")
-    if len(head) > 3 and head[0] == 0xFF and head[1] & 0xE0 == 0xE0 and head[1] & 0x06 and head[2] & 0xF0 != 0xF0:
+    if (
+        len(head) > 3
+        and head[0] == 0xFF
+        and head[1] & 0xE0 == 0xE0
+        and head[1] & 0x06 in (2, 4)
+        and 0 < head[2] >> 4 < 15
+    ):
         return Kind(".mp3", "audio/mpeg")
     return _text(head)
 
@@ -77,15 +84,12 @@ def _text(head: bytes) -> Kind | None:
 
 def decoded(head: bytes, *, whole: bool = False) -> str | None:
     """Return UTF-8 as text, a character cut off at the end left out; None if it is none or holds control characters."""
-    cuts = (0,) if whole else (0, 1, 2, 3)
-    for cut in cuts:
-        try:
-            text = head[: len(head) - cut].decode()
-        except UnicodeDecodeError:
-            continue
-        controls = any(unicodedata.category(c) == "Cc" and c not in "\t\n\r\f" for c in text)
-        return None if controls else text
-    return None
+    try:
+        text = codecs.getincrementaldecoder("utf-8")().decode(head, final=whole)
+    except UnicodeDecodeError:
+        return None
+    controls = any(unicodedata.category(c) == "Cc" and c not in "\t\n\r\f" for c in text)
+    return None if controls else text
 
 
 def shown_name(name: str, default: str = "recording") -> str:

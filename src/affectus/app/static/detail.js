@@ -10,8 +10,8 @@ export const SENTIMENTS = [3, 2, 1, 0, -1, -2, -3];
  * @param opinion of the modalities that are switched on
  */
 export function detail({ job, one, opinion, on, byId, corrections, choose, changed }) {
-  const rows = [["all that are on", opinion], ...on.map((name) => [MODALITY_WORDS[name] ?? name, one.alone[name]])];
-  const emotions = EMOTIONS.filter((name) => rows.some(([, each]) => each?.emotions && name in each.emotions));
+  const columns = [["together", opinion], ...on.map((name) => [MODALITY_WORDS[name] ?? name, one.alone[name]])];
+  const emotions = EMOTIONS.filter((name) => columns.some(([, each]) => each?.emotions && name in each.emotions));
   const attention = Object.entries(one.attention ?? {}).sort((a, b) => b[1] - a[1]).slice(0, 6);
   const gold = one.gold ?? {};
   return [
@@ -24,9 +24,12 @@ export function detail({ job, one, opinion, on, byId, corrections, choose, chang
         gold.emotions ? gold.emotions.join(", ") || "no emotion" : null,
       ].filter(Boolean).join("; "), one.error !== null && one.error !== undefined ? ` · error ${one.error.toFixed(2)}` : ""),
     table(
-      "Each modality by itself",
-      ["", "sentiment", ...emotions],
-      rows.map(([name, each]) => [name, each ? meter(valueOf(each)) : "–", ...emotions.map((e) => percent(each?.emotions?.[e]))]),
+      "All together, and each by itself",
+      ["", ...columns.map(([name]) => name)],
+      [
+        ["sentiment", ...columns.map(([, each]) => (each ? meter(valueOf(each)) : "–"))],
+        ...emotions.map((name) => [name === "none" ? "no emotion" : name, ...columns.map(([, each]) => percent(each?.emotions?.[name]))]),
+      ],
     ),
     Object.keys(one.present ?? {}).length > 0 &&
       h("p", { class: "soft" }, "Likely to be marked as present, from its words: ",

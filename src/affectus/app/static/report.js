@@ -112,7 +112,7 @@ function draw(place, { job, result, corrections, ended }) {
   const legend = h("ul", { class: "legend" });
 
   // --- the transcript
-  const list = h("ol", { class: "transcript", "aria-label": "Utterances" });
+  const list = h("ol", { class: items.length > 100 ? "transcript long" : "transcript", "aria-label": "Utterances" });
   const rows = items.map((item) => h("button", { class: "utterance", onclick: () => { open(item, true); seek(item.t0 + (timed ? 0.001 : 0)); } }));
   list.append(...rows.map((row) => h("li", {}, row)));
 
