@@ -167,11 +167,10 @@ def test_a_worker_that_takes_too_much_is_ended(settings: Settings, text: str, li
 
 def test_an_orderly_end_is_no_failed_attempt(settings: Settings) -> None:
     one = replace(settings, workers=1)
+    with opened(one) as client:
+        job = upload(client, "talk 1.0").json()["id"]
     for _ in range(3):
         with opened(one) as client:
-            if not client.get("/api/analyses").json()["total"]:
-                upload(client, "talk 1.0")
-            job = client.get("/api/analyses").json()["analyses"][0]["id"]
             wait_for(lambda: state(client, job) == "running")
     with opened(one) as client:
         wait_for(lambda: state(client, job) == "done")
