@@ -6,7 +6,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from affectus.nn import multihead
-from affectus.nn.multihead import MultiHeadAttention, _draw, _Pieces, attend, attention_weights
+from affectus.nn.dropping import draw_kept
+from affectus.nn.multihead import MultiHeadAttention, _Pieces, attend, attention_weights
 
 B, H, T, S, D = 3, 2, 5, 7, 4
 KEYS = torch.tensor([[True] * 7, [True, False, True, False, False, False, False], [False] * 7])
@@ -141,7 +142,7 @@ class TestPieces:
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.5])
 def test_draw(share) -> None:
     torch.manual_seed(0)
-    drawn = _draw(torch.Size((1001, 101)), round(share * 65536))
+    drawn = draw_kept(torch.Size((1001, 101)), round(share * 65536))
     assert drawn.shape == (1001, 101)
     assert drawn.dtype == torch.bool
     assert abs((~drawn).double().mean().item() - share) < 0.005

@@ -27,6 +27,7 @@ from affectus.errors import AffectusError
 from affectus.models.base import Heads, Model, ModelOutput, Paper, check_share, register_model
 from affectus.models.options import check_size, modality_values
 from affectus.models.space import DROPOUT, one_of
+from affectus.nn.dropping import LargeDropout
 from affectus.nn.subnets import Subnets
 from affectus.objectives import Task, TaskKind
 from affectus.vocabulary import View
@@ -127,7 +128,7 @@ class TFN(Model):
                 expected=f"{LARGEST // post_fusion:,} at most, with post_fusion={post_fusion}",
                 remedy="Lower hidden, widths or text_out, or use lmf, whose fusion is of low rank",
             )
-        self.drop = nn.Dropout(fusion_dropout)
+        self.drop = LargeDropout(fusion_dropout)
         self.layers = nn.ModuleList([nn.Linear(width, post_fusion), nn.Linear(post_fusion, post_fusion)])
         self.heads = Heads(post_fusion, tasks)
         self.bounded = bounded

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from affectus.nn.dropping import LEVELS, draw_kept
+
 LONG = 16_384
 """Weights of one sequence from which on, on a CPU and with dropout, attention goes piece by piece."""
-_LEVELS = 1 << 16
-"""Dropout decides by 16 random bits."""
 
 
 def attend(
@@ -118,15 +118,15 @@ class _Pieces(torch.autograd.Function):
     ) -> Tensor:
         """See :func:`attend`."""
         batch, heads, queries, width = q.shape
-        least = round(dropout * _LEVELS)
-        keep = 1 - least / _LEVELS
+        least = round(dropout * LEVELS)
+        keep = 1 - least / LEVELS
         out = q.new_zeros(batch, queries, heads, width).transpose(1, 2)
         ends = _ends(keys)
         reaches = [None] * batch if reach is None else reach.tolist()
         kept = []
         for i, end in enumerate(ends):
             weights = _softmax(q[i], k[i, :, :end], keys[i, :end], reaches[i])
-            kept.append(_draw(weights.shape, least))
+            kept.append(draw_kept(weights.shape, least))
             torch.mul(torch.bmm(weights.mul_(kept[-1]), v[i, :, :end]), 1 / keep, out=out[i])
         ctx.save_for_backward(q, k, v, keys, out, *kept)
         ctx.ends, ctx.reaches, ctx.keep = ends, reaches, keep
@@ -165,11 +165,3 @@ def _softmax(q: Tensor, k: Tensor, keys: Tensor, reach: int | None) -> Tensor:
     if reach is not None and reach + 1 < scores.shape[2]:
         scores.masked_fill_(keys.new_ones(scores.shape[1:]).triu(1 + reach), -torch.inf)
     return scores.softmax(dim=-1)
-
-
-def _draw(shape: torch.Size, least: int) -> Tensor:
-    """Bool, False with a probability of ``least`` in :data:`_LEVELS`; four decisions to a random number."""
-    count = shape.numel()
-    numbers = torch.empty(-(-count // 4), dtype=torch.int64)
-    numbers.random_(torch.iinfo(torch.int64).min, None)
-    return (numbers.view(torch.int16)[:count] >= least - _LEVELS // 2).view(shape)
