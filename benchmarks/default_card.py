@@ -255,7 +255,9 @@ def judge_sentiment(
     kept_vectors = vectors["kept" if source in parts["kept"] else "train", source]
     systems = {
         "majority": None,
-        "logistic regression, TF-IDF": linear({r: words.transform(p.texts) for r, p in of.items()}, of, PENALTIES, (0.3, 1, 3, 10)),
+        "logistic regression, TF-IDF": linear(
+            {r: words.transform(p.texts) for r, p in of.items()}, of, PENALTIES, (0.3, 1, 3, 10)
+        ),
         "logistic regression, MiniLM vectors": linear(
             {"train": scaler.transform(vectors["train", source]), "kept": scaler.transform(kept_vectors),
              "judged": scaler.transform(vectors["judged", source])}, of, VECTOR_PENALTIES, (30, 100, 300, 1000, 3000),
@@ -279,7 +281,8 @@ def judge_sentiment(
         found[name] = statistics(said["judged"], cuts)
         figures[name] = {
             metric: round(float(np.nanmean(s.finish(s.per_utterance.sum(axis=0)))), 4)
-            for metric, s in found[name].items() if metric.count(".") == 1 and not (name == "majority" and "pearson" in metric)
+            for metric, s in found[name].items()
+            if metric.count(".") == 1 and not (name == "majority" and "pearson" in metric)
         }  # fmt: skip
     videos = of["judged"].videos
     against = {}
@@ -294,7 +297,8 @@ def judge_sentiment(
             metrics=metrics,
         )
         against[name] = {
-            d.metric: {"difference": round(d.difference, 4), "interval": [round(v, 4) for v in d.interval], "better": bool(
+            d.metric: {"difference": round(d.difference, 4), "interval": [round(v, 4) for v in d.interval],
+                       "better": bool(
                 (d.interval[0] > 0) if found[name][d.metric].higher else (d.interval[1] < 0))}
             for d in differences
         }  # fmt: skip
@@ -497,7 +501,6 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path(os.environ.get("AFFECTUS_DATA", "../shared/data")))
     parser.add_argument("--work", type=Path, default=Path("runs/default"))
     parser.add_argument("--out", type=Path, default=Path("src/affectus/predict/default"))
-    parser.add_argument("--page", type=Path, default=Path("docs/reference/default-model.md"))
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     data, work, out = arguments.data, arguments.work, arguments.out
@@ -558,7 +561,6 @@ def main() -> None:
         card["cremad"] = clips
         write_json(out / "card.json", card)
     write_text(out / "card.md", card_markdown(card))
-    write_text(arguments.page, card_markdown(card))
     print(card_markdown(card))
 
 

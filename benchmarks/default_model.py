@@ -3,7 +3,7 @@
     python benchmarks/default_model.py --data DATA --work runs/default --stage text|acted-cv
 
 DATA is the folder of data sets (AFFECTUS_DATA). ``text`` tunes MiniLM by low-rank adapters, with the text branch, the
-attention over neighbours and the heads; ``acted-cv`` cross-validates sound and action units over RAVDESS's actors 1 to 18.
+attention over neighbours and the heads; ``acted-cv`` cross-validates sound and action units over RAVDESS.
 ``default_card.py`` then learns sound and action units, calibrates, judges and writes. What is judged chooses nothing:
 CMU-MOSEI's rows ``test`` are learned from (some of their videos are kept to choose by), its rows ``valid`` are judged;
 MELD's train is learned from (some dialogues kept), its dev judged; of RAVDESS actors 1-16 are learned from, 17 and 18
@@ -11,6 +11,7 @@ kept, 19 and 20 judged; of CMU-MOSI the standard train is learned from and the s
 """
 
 import argparse
+import itertools
 import json
 import os
 import time
@@ -361,7 +362,7 @@ def load_acted(data: Path, work: Path) -> Acted:
         offsets = np.cumsum([0] + [len(x) for x in frames])
         np.savez(cache, values=np.concatenate(frames), offsets=offsets)
     frames, offsets = np.load(cache)["values"], np.load(cache)["offsets"]
-    sound = [audio_functionals(frames[a:b]) for a, b in zip(offsets[:-1], offsets[1:], strict=True)]
+    sound = [audio_functionals(frames[a:b]) for a, b in itertools.pairwise(offsets)]
     assert all(x is not None for x in sound)
     # the first 17 columns are OpenFace's intensities, means over the clip
     features = {AUDIO: np.stack(sound), VISION: unit_functionals(bundle["visual_au35"][:, :17])}
@@ -384,7 +385,7 @@ _PLACES = ("mean", "p10", "p90")
 
 
 def distort(x: dict[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
-    """Shift the sound's spectrum as another microphone would, and scale action units as another reader of faces would."""
+    """Shift the sound's spectrum as another microphone would, and action units as another reader of faces."""
     found = dict(x)
     if AUDIO in x:
         shift = torch.zeros_like(x[AUDIO])

@@ -275,6 +275,14 @@ def embedded_page() -> str:
     return f"# The embedded corpus\n\n{docstring(embedded.__doc__)}\n"
 
 
+def default_model_page() -> str:
+    """Give the card of the model that ships."""
+    from affectus.predict.default.card import card_markdown
+    from affectus.predict.default.model import default_card
+
+    return card_markdown(default_card())
+
+
 def changelog_page() -> str:
     """Show the changelog."""
     return (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
@@ -290,6 +298,7 @@ def pages() -> dict[str, str]:
         "reference/settings.md": settings_page(),
         "reference/protocols.md": protocols_page(),
         "reference/metrics.md": metrics_page(),
+        "reference/default-model.md": default_model_page(),
         "explanation/embedded.md": embedded_page(),
         "changelog.md": changelog_page(),
     }

@@ -43,14 +43,19 @@ def card_markdown(card: Mapping[str, Any]) -> str:
         "**What is measured is expression**, as annotators of other recordings called it: what words, voices and faces "
         "show. It does not tell what a person feels or thinks.",
         "## What it tells",
-        "Per utterance, of all modalities together and of each by itself: polarity (negative, neutral, positive), intensity "
-        "of sentiment from −3 to 3, and one of seven emotions, with probabilities; from the words alone, whether annotators "
+        "Per utterance, of all modalities together and of each by itself: polarity (negative, neutral, positive), "
+        "intensity "
+        "of sentiment from −3 to 3, and one of seven emotions, with probabilities; from the words alone, whether "
+        "annotators "
         "would mark each of six emotions.",
         "## How it is built",
-        "MiniLM (all-MiniLM-L6-v2) with low-rank adapters reads the transcript, attention adds the transcripts around it; "
-        "networks read statistics of the sound (194, relative to the utterance's own level) and the mean intensity of 17 "
+        "MiniLM (all-MiniLM-L6-v2) with low-rank adapters reads the transcript, attention adds the transcripts "
+        "around it; "
+        "networks read statistics of the sound (194, relative to the utterance's own level) and the mean intensity "
+        "of 17 "
         "action units. Each gives evidence, a vector; linear heads read the sum, plus a prior. A missing modality adds "
-        "nothing. In training sound and face were dropped at random. RAVDESS's eight classes are an auxiliary head, told "
+        "nothing. In training sound and face were dropped at random. RAVDESS's eight classes are an auxiliary head, "
+        "told "
         "for RAVDESS only; its *calm* and *neutral* both are *none* in the seven.",
         "How much the evidence counts was fitted on kept parts (a temperature for each modality and head): "
         + "; ".join(
@@ -61,8 +66,10 @@ def card_markdown(card: Mapping[str, Any]) -> str:
         "## Data and licences",
         "| data | licence |\n| --- | --- |\n" + "\n".join(f"| {name} | {licence} |" for name, licence in LICENCES),
         "**What follows for the weights.** They were made from data that may be used for research, some of it not "
-        "commercially. Whether weights are a derived work of the data is not settled; take it that these are for research "
-        "and not for commercial use, unless you have cleared it. The code is Apache-2.0; for weights of your own, train "
+        "commercially. Whether weights are a derived work of the data is not settled; take it that these are for "
+        "research "
+        "and not for commercial use, unless you have cleared it. The code is Apache-2.0; for weights of your own, "
+        "train "
         "on data of your own.",
         _parts(card),
         "## Figures",
@@ -141,7 +148,8 @@ def _cremad(clips: Mapping[str, Any]) -> str:
     )
     gap = ", ".join(f"{unit} {value:+.1f}" for unit, value in clips["gap"].items())
     return (
-        "### Real clips\n\nFour clips of one CREMA-D actor, from the file on, by the shipped weights; the sentence says "
+        "### Real clips\n\nFour clips of one CREMA-D actor, from the file on, by the shipped weights; the sentence "
+        "says "
         "nothing of the emotion.\n\n"
         + head
         + rows
