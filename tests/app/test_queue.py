@@ -140,13 +140,13 @@ def test_a_worker_that_dies_costs_one_analysis(settings: Settings) -> None:
 
 def test_a_worker_that_is_killed_once_is_replaced_and_the_analysis_done(settings: Settings) -> None:
     with opened(replace(settings, workers=1)) as client:
-        job = upload(client, "talk 1.5").json()["id"]
+        job = upload(client, "talk 2").json()["id"]
         wait_for(lambda: (client.get(f"/api/analyses/{job}").json()["progress"] or {}).get("share") == 0.5)
         (worker,) = multiprocessing.active_children()
         os.kill(worker.pid or 0, signal.SIGKILL)
         wait_for(lambda: state(client, job) in ENDED)
         assert state(client, job) == "done"
-        assert {path.name for path in (settings.folder / "jobs" / job).iterdir()} == {"talk-1-5.txt", "result"}
+        assert {path.name for path in (settings.folder / "jobs" / job).iterdir()} == {"talk-2.txt", "result"}
 
 
 @pytest.mark.parametrize(
