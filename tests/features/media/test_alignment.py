@@ -6,7 +6,7 @@ import pytest
 
 from affectus.errors import AffectusError
 from affectus.features.media.alignment import match, spread, word_vectors
-from affectus.features.media.turns import Turn, read_rttm, speaker_of
+from affectus.features.media.turns import Turn, load_diarizer, read_rttm, speaker_of
 from affectus.features.media.words import Word
 
 
@@ -61,3 +61,32 @@ def test_turns(tmp_path: Path) -> None:
     path.write_text("nothing\n")
     with pytest.raises(AffectusError, match="The file holds no speaker turns"):
         read_rttm(path)
+
+
+def test_an_absent_diariser_is_named_with_its_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    import sys
+
+    monkeypatch.setitem(sys.modules, "pyannote.audio", None)
+    with pytest.raises(AffectusError, match=r"Speaker diarisers need the package pyannote.*affectus\[speakers\]"):
+        load_diarizer("some/diariser")
+
+
+def test_a_diariser_gives_turns(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, make_media) -> None:
+    import sys
+    import types
+
+    class Annotation:
+        def itertracks(self, yield_label: bool) -> list[tuple[types.SimpleNamespace, int, str]]:
+            return [(types.SimpleNamespace(start=0.0, end=1.0), 0, "SPEAKER_00")]
+
+    class Pipeline:
+        @staticmethod
+        def from_pretrained(name: str) -> object:
+            return None if name == "closed/one" else lambda given: Annotation() if given["waveform"].ndim == 2 else None
+
+    monkeypatch.setitem(sys.modules, "pyannote", types.ModuleType("pyannote"))
+    monkeypatch.setitem(sys.modules, "pyannote.audio", types.SimpleNamespace(Pipeline=Pipeline))
+    path = make_media(tmp_path / "a.wav", video=None, audio="pcm_s16le")
+    assert load_diarizer("some/diariser")(path) == [Turn(0.0, 1.0, "SPEAKER_00")]
+    with pytest.raises(AffectusError, match=r"The diariser 'closed/one' could not be loaded.*give --turns FILE"):
+        load_diarizer("closed/one")
