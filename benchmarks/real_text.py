@@ -170,8 +170,8 @@ on {device}; {arguments.seeds} seeds, mean ± standard deviation over seeds. Tex
 *linear* is logistic and ridge regression on the mean of the frozen encoder's token vectors, its penalties chosen on
 valid: C among {listed(PENALTIES)}, alpha among {listed(STRENGTHS)}. The other models' learning rates are chosen on
 valid with seed 0, by the sum of the tasks' losses: of a frozen encoder the model's among {listed(RATES)}, of a trained
-one the encoder's among {listed(TEXT_RATES)}. Where the encoder is trained there are 4 epochs at most. *Majority* is fitted on
-train.
+one the encoder's among {listed(TEXT_RATES)}. Where the encoder is trained there are 4 epochs at most. *Majority* is
+fitted on train.
 """
 
 

@@ -96,7 +96,7 @@ class FitModule(LightningModule):
             Optimizer.SGD: torch.optim.SGD,
         }
         # PyTorch's own loop goes through the memory a dozen times for each weight
-        fused = {"fused": True} if self.settings.optimizer in (Optimizer.ADAM, Optimizer.ADAMW) else {}
+        fused: dict[str, Any] = {"fused": True} if self.settings.optimizer in (Optimizer.ADAM, Optimizer.ADAMW) else {}
         return kinds[self.settings.optimizer](groups, lr=rate, weight_decay=decay, **fused)  # type: ignore[call-arg]
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:

@@ -252,8 +252,9 @@ def train_run(
     if source is not None:
         whose = whose_scaling(source, inputs, None if text is None else text.identity.weights)
         init = record_start(source, config.model, built if text is None else text.before(built), config.seeds, whose)
-        for line in describe(init) if tell else ():
-            tell(line)
+        if tell is not None:
+            for line in describe(init):
+                tell(line)
     file = RunFile(
         affectus=affectus.__version__,
         config=config,
@@ -281,7 +282,9 @@ def train_run(
         else:
             scaler = fit_scaler(corpus, config.view, config.modalities, config.training.scale)
         if source is not None and init is not None:
-            for name, distance in far_apart(scaler, source.scaler, init.scaling).items() if tell else ():
+            for name, distance in far_apart(scaler, source.scaler, init.scaling).items():
+                if tell is None:
+                    break
                 tell(
                     f"The features of {name} look otherwise than in the source ({distance:.0f} deviations away in the "
                     "median); if another extractor made them, --init-scaling own scales them by themselves"
