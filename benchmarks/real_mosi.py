@@ -99,6 +99,19 @@ TRANSFERRED = [
         ensemble=True,
         of="transferred text, audio, intensity beside",
     ),
+    System(
+        "transferred text, intensity beside",
+        corpus="transfer",
+        tasks=("polarity", "intensity"),
+        modalities=("text",),
+        training={"average_weights": 0.99},
+    ),
+    System(
+        "transferred text, intensity beside, averaged seeds",
+        corpus="transfer",
+        ensemble=True,
+        of="transferred text, intensity beside",
+    ),
 ]
 
 
@@ -270,7 +283,9 @@ def unseen_part(folders: dict[str, Path], work: Path, seeds: int, systems: list[
     lines += [
         "",
         f"Chosen by the last column alone, *{best}* is the system to report: "
-        f"**{np.mean(found[best].values(METRIC)):.4f}** on 1,671 utterances of 72 videos that its models did not see.",
+        f"**{np.mean(found[best].values(METRIC)):.4f}** on 1,671 utterances of 72 videos that its models did not see. "
+        "What is published, .8231 (MMMU-BA on 31 videos, features that saw the labels, the epoch chosen on test): "
+        + ("not reached." if np.mean(found[best].values(METRIC)) < 0.8231 else "exceeded."),
     ]
     return lines
 
