@@ -86,7 +86,7 @@ def test_twenty_at_once_with_room_for_eight(settings: Settings) -> None:
         refused = [answer for answer in answers if answer.status_code != 202]
         assert 8 <= len(taken) <= 20
         for answer in refused:
-            assert answer.status_code == 503
+            assert answer.status_code == 429
             assert int(answer.headers["retry-after"]) > 0
             assert answer.json()["error"].startswith("8 analyses wait already")
         assert refused

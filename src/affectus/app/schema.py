@@ -100,7 +100,15 @@ class ReviewIn(BaseModel):
 class CorrectionIn(BaseModel):
     """What a person says of an utterance: a sentiment, an emotion, or both."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "anyOf": [
+                {"required": ["sentiment"], "properties": {"sentiment": {"type": "number"}}},
+                {"required": ["emotion"], "properties": {"emotion": {"type": "string"}}},
+            ]
+        },
+    )
 
     utterance: str = Field(max_length=1000)
     sentiment: float | None = Field(default=None, ge=-3, le=3, allow_inf_nan=False)

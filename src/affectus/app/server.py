@@ -15,6 +15,7 @@ from typing import Annotated, Any
 from fastapi import FastAPI, HTTPException, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse
+from fastapi.routing import APIRoute
 from fastapi.staticfiles import StaticFiles
 from starlette.background import BackgroundTask
 from starlette.exceptions import HTTPException as StarletteHTTPException
@@ -136,8 +137,11 @@ def create_app(settings: Settings, *, store: Store | None = None, target: Any = 
 
 def _add_errors(app: FastAPI) -> None:
     @app.exception_handler(StarletteHTTPException)
-    async def refused(_: Request, error: StarletteHTTPException) -> JSONResponse:
-        return JSONResponse({"error": str(error.detail)}, error.status_code, headers=error.headers)
+    async def refused(request: Request, error: StarletteHTTPException) -> JSONResponse:
+        headers = dict(error.headers or {})
+        if error.status_code == 405:  # each route knows its own method alone
+            headers["Allow"] = ", ".join(_methods(app, request.scope["path"]))
+        return JSONResponse({"error": str(error.detail)}, error.status_code, headers=headers)
 
     @app.exception_handler(RequestValidationError)
     async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
@@ -149,6 +153,12 @@ def _add_errors(app: FastAPI) -> None:
     async def bad(_: Request, error: AffectusError) -> JSONResponse:
         status = error.status if isinstance(error, RefusedError) else 409
         return JSONResponse({"error": str(error)}, status)
+
+
+def _methods(app: FastAPI, path: str) -> list[str]:
+    """Return the methods that a path takes."""
+    routes = [route for route in app.routes if isinstance(route, APIRoute) and route.path_regex.match(path)]
+    return sorted({method for route in routes for method in route.methods})
 
 
 def _add_server(app: FastAPI, settings: Settings, store: Store, pool: Pool) -> None:
@@ -196,7 +206,7 @@ def _add_analyses(app: FastAPI, settings: Settings, store: Store, pool: Pool) ->
         responses={
             408: _ERROR | {"description": "It arrives too slowly"},
             415: _ERROR | {"description": "It is nothing that can be analysed"},
-            503: _ERROR | {"description": "Too many wait already"},
+            429: _ERROR | {"description": "Too many wait already"},
             507: _ERROR | {"description": "The disk is full"},
         },
         openapi_extra={
@@ -220,7 +230,7 @@ def _add_analyses(app: FastAPI, settings: Settings, store: Store, pool: Pool) ->
         if job is None:
             await drain(request.stream())
             why = f"{limits.waiting} analyses wait already, and no more may. Try again when one of them has begun."
-            raise HTTPException(503, why, {"Retry-After": "15"})
+            raise HTTPException(429, why, {"Retry-After": "15"})
         try:
             got = await receive(request.stream(), name, store.job_folder(job.id), limits)
             waits = store.change(
@@ -258,12 +268,12 @@ def _add_analyses(app: FastAPI, settings: Settings, store: Store, pool: Pool) ->
             raise HTTPException(409, f"The analysis neither waits nor runs: it is {job.state}.")
         return _out(_job(store, id), store, pool)
 
-    @app.post("/api/analyses/{id}/retry", tags=["analyses"], responses={**_MISSING, **_NOT_NOW, 503: _ERROR})
+    @app.post("/api/analyses/{id}/retry", tags=["analyses"], responses={**_MISSING, **_NOT_NOW, 429: _ERROR})
     def retry(id: JobId) -> schema.JobOut:
         """Begin an analysis again that failed or was cancelled."""
         job = _job(store, id)
         if store.waiting() >= limits.waiting:
-            raise HTTPException(503, "Too many analyses wait already.", {"Retry-After": "15"})
+            raise HTTPException(429, "Too many analyses wait already.", {"Retry-After": "15"})
         again = [State.FAILED, State.CANCELLED]
         if not store.change(id, only=again, state=State.QUEUED, attempts=0, error=None, started=None, ended=None):
             raise HTTPException(409, f"Only what failed or was cancelled can begin again: this is {job.state}.")
@@ -409,7 +419,7 @@ def _add_reviews(app: FastAPI, settings: Settings, store: Store, pool: Pool, cat
             for one in catalog.entries()
         ]  # fmt: skip
 
-    @app.post("/api/reviews", status_code=202, tags=["runs"], responses={**_MISSING, 503: _ERROR})
+    @app.post("/api/reviews", status_code=202, tags=["runs"], responses={**_MISSING, 429: _ERROR})
     def open_review(given: schema.ReviewIn) -> schema.JobOut:
         """Judge a corpus by a run: the run's report, and every utterance with its error."""
         entries = {one.id: one for one in catalog.entries()}
@@ -420,7 +430,7 @@ def _add_reviews(app: FastAPI, settings: Settings, store: Store, pool: Pool, cat
         name = _review_name(run, corpus, given.split)
         job = store.add(JobKind.REVIEW, name, State.QUEUED, options=options, most=settings.limits.waiting)
         if job is None:
-            raise HTTPException(503, "Too many analyses wait already.", {"Retry-After": "15"})
+            raise HTTPException(429, "Too many analyses wait already.", {"Retry-After": "15"})
         pool.ring()
         return _out(job, store, pool)
 
