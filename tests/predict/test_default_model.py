@@ -93,7 +93,13 @@ def test_card_and_weights_belong_together() -> None:
     assert path.stat().st_size == card["bytes"] < 10_000_000
     assert card_markdown(card) == packaged_file("card.md").read_text(encoding="utf-8")
     page = card_markdown(card)
-    for needed in ("not for commercial use", "GPL-3.0", "majority", "does not tell what a person feels", "must not be used"):
+    for needed in (
+        "not for commercial use",
+        "GPL-3.0",
+        "majority",
+        "does not tell what a person feels",
+        "must not be used",
+    ):
         assert needed in page
 
 
@@ -135,7 +141,9 @@ def test_what_one_modality_says_alone_is_what_it_says_when_the_others_are_missin
 
 
 def test_it_reads_its_own_features_only(predictor: Predictor) -> None:
-    with pytest.raises(AffectusError, match=r"modality 'audio' of the corpus 'clip' is not what the shipped model reads"):
+    with pytest.raises(
+        AffectusError, match=r"modality 'audio' of the corpus 'clip' is not what the shipped model reads"
+    ):
         predictor.predict(recording(columns=20))
 
 

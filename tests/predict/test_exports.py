@@ -1,5 +1,6 @@
 import csv
 import io
+import itertools
 import json
 import re
 from pathlib import Path
@@ -45,7 +46,7 @@ def test_json_keeps_everything(analysis: Analysis) -> None:
 def test_vtt_is_escaped_and_timed(analysis: Analysis) -> None:
     text = vtt_text(analysis)
     assert text.startswith("WEBVTT\n\nNOTE ")
-    assert "00:00:00.500 --> 00:00:02.000\n<v Ann><c.positive>I \"love\" it &amp; &lt;you&gt;</c>" in text
+    assert '00:00:00.500 --> 00:00:02.000\n<v Ann><c.positive>I "love" it &amp; &lt;you&gt;</c>' in text
     assert "[happiness 70%, +1.5]" in text
     assert len(re.findall(r" --> ", text)) == 3
 
@@ -53,9 +54,15 @@ def test_vtt_is_escaped_and_timed(analysis: Analysis) -> None:
 def test_elan_names_its_slots_and_tiers(analysis: Analysis) -> None:
     root = ElementTree.fromstring(elan_text(analysis))
     tiers = {tier.get("TIER_ID"): tier for tier in root.iter("TIER")}
-    assert {"transcript Ann", "transcript Bo", "words", "emotion", "intensity", "text emotion", "audio intensity"} <= set(
-        tiers
-    )
+    assert {
+        "transcript Ann",
+        "transcript Bo",
+        "words",
+        "emotion",
+        "intensity",
+        "text emotion",
+        "audio intensity",
+    } <= set(tiers)
     slots = {slot.get("TIME_SLOT_ID"): int(slot.get("TIME_VALUE")) for slot in root.iter("TIME_SLOT")}
     for annotation in root.iter("ALIGNABLE_ANNOTATION"):
         assert slots[annotation.get("TIME_SLOT_REF1")] < slots[annotation.get("TIME_SLOT_REF2")]
@@ -76,10 +83,12 @@ def test_control_characters_do_not_break_elan(analysis: Analysis) -> None:
 def test_textgrid_tiers_have_no_gap_and_no_overlap(analysis: Analysis) -> None:
     text = textgrid_text(analysis)
     for tier in text.split("    item [")[2:]:
-        bounds = [(float(a), float(b)) for a, b in re.findall(r"            xmin = (.+)\n            xmax = (.+)", tier)]
+        bounds = [
+            (float(a), float(b)) for a, b in re.findall(r"            xmin = (.+)\n            xmax = (.+)", tier)
+        ]
         assert bounds[0][0] == 0
         assert bounds[-1][1] == 6.0
-        assert all(one[1] == two[0] for one, two in zip(bounds, bounds[1:], strict=False))
+        assert all(one[1] == two[0] for one, two in itertools.pairwise(bounds))
         assert all(a < b for a, b in bounds)
         assert f"intervals: size = {len(bounds)}" in tier
     assert 'text = "I ""love"" it & <you>"' in text

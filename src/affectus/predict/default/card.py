@@ -15,7 +15,7 @@ FAILURES = (
     "English only. Other languages are read as if they were English, and what is said of them means nothing.",
     "Voice and face come from 18 North American actors in a studio, who say two sentences. Of other people, accents, "
     "microphones, ages and of talk that is not acted, nobody has measured how well they are told, so their evidence "
-    "counts half (a judgement, not a measurement).",
+    "counts a quarter of what it is worth there (a judgement, not a measurement).",
     "Sound and face have no labels of sentiment: their intensity and polarity follow from their emotion.",
     "Fear and disgust are rare in what was learned from and are seldom found; happiness is said too often.",
     "At use action units are proxies made of blendshapes, where OpenFace's were learned from: related, not equal.",
