@@ -5,9 +5,11 @@ import io
 import json
 import zipfile
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 
@@ -172,6 +174,25 @@ def test_a_file_that_holds_nothing_fails_in_one_sentence(
     assert again["error"] is None
     assert finished(job)["state"] == "failed"
     assert client.post(f"/api/analyses/{job}/cancel").status_code == 409
+
+
+def test_a_small_file_of_three_hours_is_refused(
+    client: TestClient, upload: Upload, finished: Finished, tmp_path: Path
+) -> None:
+    av = pytest.importorskip("av", reason="needs the extra affectus[media]")
+    path = tmp_path / "bomb.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=1)
+        stream.width = stream.height = 16
+        for minute in range(181):
+            frame = av.VideoFrame.from_ndarray(np.zeros((16, 16, 3), np.uint8), format="rgb24")
+            frame.pts, frame.time_base = 60 * minute, Fraction(1)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    assert path.stat().st_size < 20_000
+    done = finished(upload(path.read_bytes(), "bomb.mp4")["id"])
+    assert done["state"] == "failed"
+    assert done["error"] == "The recording is too long: got 180 minutes; expected at most 120."
 
 
 def test_the_page_and_its_files_come_from_here_alone(client: TestClient) -> None:

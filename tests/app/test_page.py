@@ -28,7 +28,7 @@ pytestmark = [
 ]
 SAMPLE = Path(__file__).resolve().parents[2] / "examples" / "sample.mp4"
 SRT = "1\n00:00:00,500 --> 00:00:02,000\n{}\n\n2\n00:00:03,000 --> 00:00:04,500\nThe food was terrible, I hated it.\n"
-WAIT = 240_000
+WAIT = 600_000
 """Milliseconds for an analysis."""
 FLAGS = ["--no-sandbox", "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
 

@@ -158,7 +158,7 @@ def _add_errors(app: FastAPI) -> None:
 def _methods(app: FastAPI, path: str) -> list[str]:
     """Return the methods that a path takes."""
     routes = [route for route in app.routes if isinstance(route, APIRoute) and route.path_regex.match(path)]
-    return sorted({method for route in routes for method in route.methods})
+    return sorted({method for route in routes for method in route.methods or ()})
 
 
 def _add_server(app: FastAPI, settings: Settings, store: Store, pool: Pool) -> None:

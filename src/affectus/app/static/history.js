@@ -1,7 +1,7 @@
 // Past analyses.
 import { api } from "./api.js";
 import { announce, fill, h, problem } from "./dom.js";
-import { bytes, clock, signed, when } from "./format.js";
+import { bytes, clock, count, signed, when } from "./format.js";
 import { target } from "./jobs.js";
 
 const PAGE = 25;
@@ -21,7 +21,7 @@ export async function historyView(place, { ended }) {
     const rows = analyses.map((job) => {
       const done = job.state === "done";
       const about = done
-        ? [job.summary.duration ? clock(job.summary.duration) : null, `${job.summary.utterances} utterances`,
+        ? [job.summary.duration ? clock(job.summary.duration) : null, count(job.summary.utterances, "utterance"),
            job.summary.intensity !== null && job.summary.intensity !== undefined ? `mean ${signed(job.summary.intensity)}` : null]
         : [job.state === "failed" ? job.error : job.state];
       return h(

@@ -1,7 +1,7 @@
 // The live report of a recording.
 import { api } from "./api.js";
 import { announce, fill, h, problem, table } from "./dom.js";
-import { clock, EMOTIONS, feeling, MODALITY_WORDS, percent, said, signed, tone, valueOf } from "./format.js";
+import { clock, count, EMOTIONS, feeling, MODALITY_WORDS, percent, said, signed, tone, valueOf } from "./format.js";
 import { jobCard } from "./jobs.js";
 import { timeline } from "./timeline.js";
 import { correctionsLine, detail } from "./detail.js";
@@ -217,7 +217,7 @@ function draw(place, { job, result, corrections, ended }) {
   const forms = [...FORMS, ...(timed ? TIMED_FORMS : [])];
   fill(place,
     h("h1", { class: "name" }, job.name),
-    h("p", { class: "soft" }, [result.duration ? clock(result.duration) : null, `${items.length} utterances`, result.model].filter(Boolean).join(" · ")),
+    h("p", { class: "soft" }, [result.duration ? clock(result.duration) : null, count(items.length, "utterance"), result.model].filter(Boolean).join(" · ")),
     result.notes.map((note) => h("p", { class: "notice" }, note)),
     h("div", { class: "columns" },
       h("div", { class: "left" }, media, mediaNote, switches, answer,
@@ -238,6 +238,6 @@ function draw(place, { job, result, corrections, ended }) {
   change();
   if (items.length) {
     step();
-    announce(`${items.length} utterances.`);
+    announce(`${count(items.length, "utterance")}.`);
   }
 }

@@ -1,7 +1,7 @@
 // What a run tells of a corpus: its report, and every example.
 import { api } from "./api.js";
 import { fill, h } from "./dom.js";
-import { EMOTIONS, MODALITY_WORDS, said, signed, tone, valueOf } from "./format.js";
+import { count, EMOTIONS, MODALITY_WORDS, said, signed, tone, valueOf } from "./format.js";
 import { jobCard } from "./jobs.js";
 import { correctionsLine, detail } from "./detail.js";
 
@@ -72,7 +72,7 @@ export async function reviewView(place, { argument: id, ended, title }) {
     h("option", { value: "" }, "all"), [...polarities, ...emotions].map((name) => h("option", { value: name }, name)));
   fill(place,
     h("h1", { class: "name" }, job.name),
-    h("p", { class: "soft" }, `${result.utterances.length} utterances · ${result.modalities.map((name) => MODALITY_WORDS[name] ?? name).join(", ")} · ${result.model}`),
+    h("p", { class: "soft" }, `${count(result.utterances.length, "utterance")} · ${result.modalities.map((name) => MODALITY_WORDS[name] ?? name).join(", ")} · ${result.model}`),
     result.notes.map((note) => h("p", { class: "notice" }, note)),
     h("p", { class: "actions" },
       result.report && h("a", { class: "button primary", href: api.report(id), target: "_blank", rel: "noopener" }, "The run's report (new tab)"),
