@@ -48,6 +48,14 @@ class _Worker:
     heard: float = 0.0
     stage: str = "starting"
     share: float = 0.0
+    first: tuple[float, float] | None = None
+    """When the first share above 0 was told, and which: what went before was the loading of models."""
+
+    def seconds_left(self) -> float | None:
+        """Return how long it will take yet, if it goes on as it went since models were loaded."""
+        if self.first is None or self.share - self.first[1] < _EARLY:
+            return None
+        return (time.monotonic() - self.first[0]) * (1 - self.share) / (self.share - self.first[1])
 
 
 class Pool:
@@ -106,9 +114,7 @@ class Pool:
         with self._lock:
             for worker in self._workers:
                 if worker.job is not None and worker.job.id == job:
-                    spent = time.monotonic() - worker.begun
-                    left = spent * (1 - worker.share) / worker.share if worker.share >= _EARLY else None
-                    return Progress(worker.stage, worker.share, left)
+                    return Progress(worker.stage, worker.share, worker.seconds_left())
         return None
 
     def running(self) -> int:
@@ -175,7 +181,7 @@ class Pool:
                 continue
             worker.job, worker.order = self.store.get(job.id), order
             worker.begun = worker.heard = time.monotonic()
-            worker.stage, worker.share = "starting", 0.0
+            worker.stage, worker.share, worker.first = "starting", 0.0, None
             with contextlib.suppress(OSError):  # it has died: seen when it is heard
                 worker.pipe.send(order)
 
@@ -222,6 +228,8 @@ class Pool:
         if job is None or event.job != job.id:
             return
         worker.stage, worker.share = event.stage or worker.stage, max(event.share, worker.share)
+        if worker.first is None and worker.share > 0:
+            worker.first = (worker.heard, worker.share if worker.share < 0.1 else 0.0)
         if event.summary is None and event.error is None:
             return
         worker.job = None
