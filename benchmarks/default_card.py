@@ -62,8 +62,9 @@ from affectus.training.inference import Predictions
 from affectus.vocabulary import AUDIO, SEVEN_EMOTIONS, SIX_EMOTIONS, TEXT, VISION
 
 ACTED_DISCOUNT = 0.25
-"""Sound and faces were learned from actors in a studio: their evidence counts a quarter of what it is worth there. Chosen
-by judgement, after CREMA-D's four clips were told no better than by chance; no other labelled recordings were at hand."""
+"""Sound and faces were learned from actors in a studio: their evidence counts a quarter of what it is worth there.
+Chosen by judgement, after CREMA-D's four clips were told no better than by chance; no other labelled recordings were at
+hand."""
 GRID = tuple(np.arange(0.02, 0.99, 0.02).round(2).tolist())
 PENALTIES = (0.01, 0.1, 1.0, 10.0)
 VECTOR_PENALTIES = (0.001, 0.01, 0.1, 1.0)

@@ -1,7 +1,7 @@
 """The verb that tells what a recording expresses."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -11,7 +11,9 @@ from rich.text import Text
 
 from affectus.cli.console import output
 from affectus.files import json_text
-from affectus.predict.results import Analysis
+
+if TYPE_CHECKING:
+    from affectus.predict.results import Analysis  # slow to import
 
 MOST_ROWS = 20
 """Of the table in the terminal; the files have all."""
@@ -96,7 +98,7 @@ def analyze(
     typer.echo(f"Report: {folder / PAGE} (and {', '.join(path.name for path in written if path.name != PAGE)})")
 
 
-def _table(analysis: Analysis) -> Table:
+def _table(analysis: "Analysis") -> Table:
     """Return the first utterances: time, words, emotion, intensity, each modality's emotion."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("time", justify="right", no_wrap=True)

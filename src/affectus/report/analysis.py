@@ -144,7 +144,9 @@ def analysis_page(analysis: Analysis, *, media: Path | None = None, folder: Path
         "lanes": lanes,
         "curves": [curve for curve in curves if curve.path],
         "disagreements": [(i, one) for i, one in enumerate(utterances) if one.disagree],
-        "present": [name for name in SEVEN_EMOTIONS if any(name == block.label for lane in lanes for block in lane.blocks)],
+        "present": [
+            name for name in SEVEN_EMOTIONS if name in {block.label for lane in lanes for block in lane.blocks}
+        ],
         "tiles": _tiles(analysis),
         "speakers": _speakers(analysis),
         "attention": _attention(utterances),
