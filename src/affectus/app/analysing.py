@@ -11,7 +11,6 @@ import polars as pl
 
 from affectus.corpus import Corpus, Ragged, save_corpus
 from affectus.errors import AffectusError
-from affectus.features.media.settings import NONE, Extraction
 from affectus.files import atomic_path, write_json
 from affectus.predict.analyze import analyze, kind_of
 from affectus.predict.exports import write_exports
@@ -75,7 +74,6 @@ def analyse_media(task: MediaTask, predictor: Predictor, tell: Tell) -> dict[str
     found = analyze(
         task.path,
         model=keeping,
-        settings=_settings(predictor),
         threads=task.threads,
         report=lambda what, share: tell(what, 0.9 * share),
         **task.options,
@@ -90,13 +88,6 @@ def analyse_media(task: MediaTask, predictor: Predictor, tell: Tell) -> dict[str
         save_corpus(keeping.corpus, folder / FEATURES)
     tell("done", 1.0)
     return summary_of(found)
-
-
-def _settings(predictor: Predictor) -> Extraction | None:
-    """Return how features are made for a run that reads nothing but transcripts, by itself; None for every other."""
-    if predictor.run is None or predictor.run.text is None or predictor.modalities != (TEXT,):
-        return None
-    return Extraction(text=NONE, vision=False)  # something has to be extracted
 
 
 def _check_length(task: MediaTask) -> None:

@@ -129,7 +129,8 @@ def _settings(settings: Extraction | None, options: dict[str, Any], predictor: P
         chosen = replace(
             chosen,
             text=NONE if own_text or TEXT not in reads else chosen.text,
-            audio=chosen.audio if AUDIO in reads else NONE,
+            # an extraction makes something, even for a run that reads nothing but transcripts
+            audio=chosen.audio if AUDIO in reads or (own_text and set(reads) == {TEXT}) else NONE,
             vision=VISION in reads,
         )
     return replace(chosen, **options) if options else chosen
