@@ -85,8 +85,8 @@ def tokenize(corpus: Corpus, encoder: TextEncoder, *, max_tokens: int, by_word: 
     ids = Ragged(flat[:, None], np.concatenate([[0], np.cumsum(lengths)]))  # type: ignore[arg-type]
     if words is None:
         return TokenIds(ids)
-    owners = [owners(words[row], spans) for row, spans in zip(spoken, found["offset_mapping"], strict=True)]
-    return TokenIds(ids, np.concatenate(owners), np.array([len(said) for said in words]))
+    found_owners = [owners(words[row], spans) for row, spans in zip(spoken, found["offset_mapping"], strict=True)]
+    return TokenIds(ids, np.concatenate(found_owners), np.array([len(said) for said in words]))
 
 
 def _brought(corpus: Corpus, encoder: TextEncoder, longest: int, by_word: bool) -> TokenIds:
