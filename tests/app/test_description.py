@@ -1,5 +1,6 @@
 """The interface does what its description says, whatever it is sent."""
 
+import re
 import subprocess
 import sys
 import threading
@@ -67,4 +68,4 @@ def test_schemathesis_finds_nothing(address: str, tmp_path: Path) -> None:
     command += [f"{address}/api/openapi.json", "--max-examples", "40", "--seed", "1", "--no-color"]
     found = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False, timeout=1500)
     assert found.returncode == 0, found.stdout[-6000:] + found.stderr[-2000:]
-    assert "No issues found" in found.stdout
+    assert re.search(r"generated, \d+ passed", found.stdout)
