@@ -32,6 +32,7 @@ from affectus.corpus.readers import import_corpus
 from affectus.corpus.storage import corpus_hash
 from affectus.features.text import add_text_features
 from affectus.files import write_text
+from affectus.studies.claims import p_text
 
 OPTIONS: dict[str, Any] = {"hidden": 64, "dense": 32}
 TRAINING: dict[str, Any] = {"epochs": 30, "patience": 8, "learning_rate": 1e-3, "record_epochs": False}
@@ -166,10 +167,11 @@ def page(
             for metric in METRICS:
                 values = [row[metric] for row in rows]
                 cells.append(f"{np.mean(values):.3f} ± {np.std(values, ddof=1):.3f}")
-            p = f"{corrected[share, way]:.3f}" if (share, way) in corrected else ""
+            p = p_text(corrected[share, way]) if (share, way) in corrected else ""
             options = f"`{WAYS[way]}`" if WAYS[way] else ""
             lines.append(f"| {way} | {options} | {cells[0]} | {p} | {cells[1]} | {cells[2]} |")
         lines.append("")
+    lines += ["## What it shows", "", *reading(found, corrected), ""]
     sure = {"better": [], "worse": []}  # type: dict[str, list[str]]
     for share, way, _ in tests:
         if corrected[share, way] < 0.05:
@@ -192,6 +194,40 @@ def page(
     for name, corpus in corpora.items():
         lines.append(f"- {corpus.name}, {len(corpus):,} utterances: corpus {corpus_hash(work / 'corpora' / name)[:16]}")
     return "\n".join(lines) + "\n"
+
+
+def reading(found: dict[int, dict[str, list[dict[str, float]]]], corrected: dict[tuple[int, str], float]) -> list[str]:
+    """Say what the tables show: what each way gains, and how many labels a source is worth."""
+
+    def mae(share: int, way: str) -> float:
+        return float(np.mean([row["intensity.mae"] for row in found[share][way]]))
+
+    lines = []
+    for way in (way for way in WAYS if way != "from scratch"):
+        said = []
+        for share in found:
+            gain = mae(share, "from scratch") - mae(share, way)
+            word = "less" if gain > 0 else "more"
+            tested = "" if corrected[share, way] < 0.05 else ", which the test does not tell from none"
+            said.append(f"at {share} % the error is {abs(gain):.3f} {word}{tested}")
+        lines.append(f"- **{way[:1].upper()}{way[1:]}**: {'; '.join(said)}.")
+    few, many = min(found), max(found)
+    for way in ("from CMU-MOSEI", "from MELD"):
+        for share in sorted(found, reverse=True):
+            if share > few and mae(few, way) <= mae(share, "from scratch"):
+                lines.append(
+                    f"- {few} % of the labels {way} ({mae(few, way):.3f}) do as well as {share} % from scratch "
+                    f"({mae(share, 'from scratch'):.3f})."
+                )
+                break
+        else:
+            if many > few:
+                after = min(share for share in found if share > few)
+                lines.append(
+                    f"- {few} % of the labels {way} ({mae(few, way):.3f}) do not do as well as {after} % from scratch "
+                    f"({mae(after, 'from scratch'):.3f})."
+                )
+    return lines
 
 
 def main() -> None:

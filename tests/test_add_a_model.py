@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 
 from affectus import registry
+from affectus.corpus import load_corpus
 from affectus.errors import AffectusError
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "how-to" / "add-a-model.md"
@@ -45,17 +47,27 @@ def package(blocks: list[tuple[str, str, str]], tmp_path_factory: pytest.TempPat
 
 
 def _run(package: Path, *command: str) -> str:
-    environment = os.environ | {"PYTHONPATH": str(package), "OMP_NUM_THREADS": "1", "COLUMNS": "120"}
+    paths = os.pathsep.join([str(package), *filter(None, [os.environ.get("PYTHONPATH")])])
+    environment = os.environ | {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1", "COLUMNS": "120"}
     done = subprocess.run(command, cwd=package, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
 
+def _type(package: Path, texts: list[str]) -> str:
+    """Run the commands and return what they said."""
+    said = ""
+    for command in "".join(texts).strip().splitlines():
+        assert command.startswith("affectus ")
+        said += _run(package, sys.executable, "-m", "affectus", *command.split()[1:])
+    return said
+
+
 def test_every_file_stands_on_the_page(package: Path) -> None:
-    for name in ("gated.py", "pyproject.toml", "test_gated.py", "gated_extras.py"):
+    for name in ("gated.py", "pyproject.toml", "test_gated.py", "gated_extras.py", "gated_features.py"):
         assert (package / name).is_file(), name
     included = tomllib.loads((package / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
-    assert included["include"] == ["gated.py", "gated_extras.py"]
+    assert included["include"] == ["gated.py", "gated_extras.py", "gated_features.py"]
 
 
 def test_the_commands_of_the_page_work(blocks: list[tuple[str, str, str]], package: Path) -> None:
@@ -66,17 +78,28 @@ def test_the_commands_of_the_page_work(blocks: list[tuple[str, str, str]], packa
             video, split = f"v{row // 3}", ("train", "train", "valid", "test", "train")[row // 3 % 5]
             line = {"id": f"u{row}", "video": video, "split": split, "sentiment": audio[0], "audio": audio}
             file.write(json.dumps(line) + "\n")
-    said = ""
-    for language, _, text in blocks:
-        if language == "bash":
-            for command in text.strip().splitlines():
-                assert command.startswith("affectus ")
-                said += _run(package, sys.executable, "-m", "affectus", *command.split()[1:])
+    said = _type(package, [text for language, _, text in blocks if language == "bash" and "extract" not in text])
     assert "A gate for each modality" not in said or "hidden" in said
     assert "width of what is heard" in said
     assert "Trained gated, seeds 0" in said
     assert "Median of the absolute errors." in said
     assert (package / "run-imported" / "seed-0" / "model.safetensors").is_file()
+
+
+def test_the_extractors_of_the_page_work(blocks: list[tuple[str, str, str]], package: Path) -> None:
+    for module in ("av", "onnxruntime", "silero_vad", "librosa", "pyworld", "ai_edge_litert"):
+        pytest.importorskip(module, reason="the extra 'media' is not installed")
+    shutil.copy(PAGE.parents[2] / "examples" / "sample.mp4", package / "clip.mp4")
+    said = _type(package, [text for language, _, text in blocks if language == "bash" and "extract" in text])
+    assert "mean red, green and blue of each picture" in said
+    corpus = load_corpus(package / "heard")
+    assert corpus.modalities == ("audio", "vision")
+    assert corpus.card.modalities["audio"].encoder == "loudness 1"
+    assert corpus.card.modalities["vision"].feature_names == ["red", "green", "blue"]
+    assert (corpus.features["audio"].lengths > 0).all()
+    pictures = corpus.features["vision"].values
+    assert len(pictures) > 10
+    assert 0 <= pictures.min() < pictures.max() <= 1
 
 
 def test_the_model_keeps_the_contract(package: Path) -> None:

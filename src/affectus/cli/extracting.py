@@ -2,15 +2,36 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+from typer.core import TyperCommand
 
 if TYPE_CHECKING:
     from affectus.features.media.extraction import Extracted
     from affectus.features.media.extraction import Progress as Step
+
+
+class ExtractCommand(TyperCommand):
+    """The extract verb; its help lists the extractors, whose registry is slow to load and only needed there."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Write the usual help, then one line per extractor."""
+        super().format_help(ctx, formatter)
+        from affectus.features.media.extractors import EXTRACTORS, names_of
+        from affectus.vocabulary import KNOWN_MODALITIES
+
+        table = Table(title="Extractors", title_justify="left", show_header=False, box=None, pad_edge=False)
+        table.add_column(no_wrap=True)
+        table.add_column(style="bold", no_wrap=True)
+        table.add_column()
+        for modality in KNOWN_MODALITIES:
+            for name in names_of(modality):
+                table.add_row(f"--{modality}", name, EXTRACTORS[name].summary)
+        Console().print(table)
 
 
 def extract(
@@ -32,12 +53,15 @@ def extract(
         str, typer.Option(help="tiny.en or base (packaged), a Whisper's size, folder or name on the hub; none.")
     ] = "tiny.en",
     language: Annotated[str | None, typer.Option(help="Of the speech: en, de, zh ...; default: let it tell.")] = None,
-    text: Annotated[str, typer.Option(help="minilm (packaged), a folder or a name on the hub; none.")] = "minilm",
+    text: Annotated[
+        str, typer.Option(help="An extractor listed below, a folder or a name on the hub; none.")
+    ] = "minilm",
     text_level: Annotated[str, typer.Option(help="A vector per utterance, words or tokens.")] = "utterance",
     audio: Annotated[
-        str, typer.Option(help="sims (35 columns), egemaps, praat, a speech encoder's folder or name on the hub; none.")
+        str, typer.Option(help="An extractor listed below, a speech encoder's folder or name on the hub; none.")
     ] = "sims",
-    vision: Annotated[bool, typer.Option("--vision/--no-vision", help="Read faces.")] = True,
+    vision: Annotated[str, typer.Option(help="An extractor listed below; none.")] = "faces",
+    no_vision: Annotated[bool, typer.Option("--no-vision", help="The same as --vision none.")] = False,
     fps: Annotated[float, typer.Option(help="Pictures a second that are looked at.")] = 10.0,
     face: Annotated[str, typer.Option(help="Whose: largest, speaking, or a face's number from 1.")] = "largest",
     turns: Annotated[Path | None, typer.Option(help="RTTM file: who speaks when in the one file.")] = None,
@@ -66,13 +90,13 @@ def extract(
     """
     from affectus.corpus import save_corpus
     from affectus.features.media.extraction import extract as run
-    from affectus.features.media.settings import Extraction
+    from affectus.features.media.settings import NONE, Extraction
 
     settings = Extraction(
         text=text,
         text_level="words" if aligned and text_level == "utterance" else text_level,
         audio=audio,
-        vision=vision,
+        vision=NONE if no_vision else vision,
         fps=fps,
         face=face,
         recognizer=recognizer,
@@ -144,4 +168,4 @@ def _summary(found: "Extracted", out: Path) -> dict[str, object]:
 
 def add_to(app: typer.Typer) -> None:
     """Add the verb to the command line."""
-    app.command()(extract)
+    app.command(cls=ExtractCommand)(extract)

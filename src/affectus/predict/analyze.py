@@ -131,7 +131,7 @@ def _settings(settings: Extraction | None, options: dict[str, Any], predictor: P
             text=NONE if own_text or TEXT not in reads else chosen.text,
             # an extraction makes something, even for a run that reads nothing but transcripts
             audio=chosen.audio if AUDIO in reads or (own_text and set(reads) == {TEXT}) else NONE,
-            vision=VISION in reads,
+            vision=chosen.vision if VISION in reads else NONE,
         )
     return replace(chosen, **options) if options else chosen
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from affectus.corpus import Corpus, load_corpus
 from affectus.errors import AffectusError
+from affectus.features.media.extractors import EXTRACTORS
 from affectus.features.media.recording import Source
 from affectus.features.media.settings import VERSION, Extraction
 from affectus.files import explain_os_error, sha256
@@ -47,6 +48,8 @@ def cache_key(source: Source, settings: Extraction) -> str:
         if model and Path(model).is_dir():
             files = sorted(path for path in Path(model).rglob("*") if path.is_file())
             parts[model] = [[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in files]
+    made_by = [str(name) for name in (settings.text, settings.audio, settings.vision) if name in EXTRACTORS]
+    parts["extractors"] = {name: EXTRACTORS[name].version for name in made_by}
     parts["video"], parts["given"] = source.video, [list(vars(given).values()) for given in source.given]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 

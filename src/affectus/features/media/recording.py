@@ -18,10 +18,17 @@ from affectus.features.encoders import TextEncoder, load_encoder
 from affectus.features.media import alignment, segmentation
 from affectus.features.media.acoustic import FRAME_RATE, RATE
 from affectus.features.media.decoding import Frame, Media, audio_blocks, audio_stretches, probe, video_frames
-from affectus.features.media.faces import VISION_COLUMNS
-from affectus.features.media.faces.tracks import FaceReader, vector
+from affectus.features.media.extractors import (
+    TextFeatures,
+    VisionFeatures,
+    called,
+    checked,
+    create_extractor,
+    is_extractor,
+)
+from affectus.features.media.faces.tracks import Face, FaceReader
 from affectus.features.media.recognition import Recognizer, load_recognizer
-from affectus.features.media.settings import NONE, SPEAKING, Extraction, Segments, TextLevel
+from affectus.features.media.settings import LARGEST, NONE, SPEAKING, Extraction, Segments, TextLevel
 from affectus.features.media.sound import SoundFeatures, load_sound_features
 from affectus.features.media.speakers import speaking_face
 from affectus.features.media.subtitles import SUBTITLE_SUFFIXES, TEXT_SUFFIXES, read_subtitles, read_transcript
@@ -121,6 +128,7 @@ class _Found:
     notes: list[str] = field(default_factory=list)
     probabilities: FloatArray = field(default_factory=lambda: np.zeros(0, np.float32))
     faces: list[list[_Face]] = field(default_factory=list)
+    views: list[FloatArray | None] = field(default_factory=list)
     pictures: list[float] = field(default_factory=list)
 
     @property
@@ -145,8 +153,11 @@ class Extractor:
         self.threads = threads
 
     @cached_property
-    def _encoder(self) -> TextEncoder:
-        return load_encoder(self.settings.text)
+    def _encoder(self) -> TextEncoder | TextFeatures:
+        found: TextEncoder | TextFeatures
+        name = self.settings.text
+        found = create_extractor(name, threads=self.threads) if is_extractor(name, TEXT) else load_encoder(name)
+        return found
 
     @cached_property
     def _recognizer(self) -> Recognizer:
@@ -155,6 +166,17 @@ class Extractor:
     @cached_property
     def _sound(self) -> SoundFeatures:
         return load_sound_features(self.settings.audio, threads=self.threads)
+
+    @cached_property
+    def _vision(self) -> VisionFeatures:
+        found: VisionFeatures = create_extractor(str(self.settings.vision), threads=self.threads)
+        if not found.faces and self.settings.face != LARGEST:
+            raise AffectusError(
+                f"The extractor {self.settings.vision!r} describes whole pictures, so that no face can be chosen",
+                got=f"--face {self.settings.face}",
+                remedy="Leave --face out",
+            )
+        return found
 
     @cached_property
     def _face_reader(self) -> FaceReader:
@@ -212,7 +234,7 @@ class Extractor:
             self._divide_transcript(transcript, found)
         if media.has_audio and self.settings.audio != NONE:
             self._describe(media, found, report)
-        if self.settings.vision and media.has_video:
+        if self.settings.vision != NONE and media.has_video:
             self._watch(media, found, report)
         self._tell_speakers(source, found)
         return found
@@ -335,7 +357,7 @@ class Extractor:
         parts: list[list[tuple[float, FloatArray]]] = [[] for _ in found.utterances]
         for samples, begin, pieces, share in self._windows(media, found):
             if len(samples):
-                values = self._sound(samples)
+                values = self._heard(samples)
                 for a, b, i in pieces:
                     low = round((a - begin) * rate)
                     part = values[low : max(round((b - begin) * rate), low + 1)]
@@ -347,6 +369,10 @@ class Extractor:
                 own.sort(key=lambda part: part[0])
                 starts = np.concatenate([begin + np.arange(len(values)) / rate for begin, values in own])
                 one.sound = (np.concatenate([values for _, values in own]), starts)
+
+    def _heard(self, samples: FloatArray) -> FloatArray:
+        name = self.settings.audio
+        return checked(name, called(name, self._sound, samples), (None, self._sound.dim))
 
     def _windows(
         self, media: Media, found: _Found
@@ -369,23 +395,50 @@ class Extractor:
         ranges = segmentation.merged([(max(one.times[0] - 0.5, 0.0), one.times[1]) for one in found.utterances], _NEAR)
         last = ranges[-1][1] if ranges else 0.0
 
+        vision, image = self._vision, np.zeros((1, 1, 3), np.uint8)
+        what = "reading faces" if vision.faces else "reading pictures"
+
         def frames() -> Iterator[Frame]:
+            nonlocal image
             for begin, end in ranges:
                 for frame in video_frames(media.path, self.settings.fps, begin, end, threads=self.threads):
                     found.pictures.append(frame.time)
+                    image = frame.image
                     yield frame
-                    report("reading faces", 0.5 + 0.4 * min(frame.time / last, 1.0))
+                    report(what, 0.5 + 0.4 * min(frame.time / last, 1.0))
 
         try:
-            for faces in self._face_reader.read(frames()):
-                found.faces.append([_Face(f.track, f.area, f.mouth, vector(f)) for f in faces])
+            if vision.faces:
+                # the faces of a picture come before the next one is taken, so that it is still at hand
+                for faces in self._face_reader.read(frames()):
+                    seen = [(face, self._seen(image, face)) for face in faces]
+                    found.faces.append([_Face(f.track, f.area, f.mouth, v) for f, v in seen if v is not None])
+            else:
+                found.views += [self._seen(frame.image, None) for frame in frames()]
         except AffectusError as error:
             if not media.has_audio or found.pictures or "need" in error.what:
                 raise
             found.notes.append(f"The pictures are left out: {error}")
         if not found.pictures:
             found.notes.append("No picture could be decoded within the utterances.")
-        self._choose_faces(found)
+        if vision.faces:
+            self._choose_faces(found)
+        else:
+            self._choose_views(found)
+
+    def _seen(self, image: npt.NDArray[np.uint8], face: Face | None) -> FloatArray | None:
+        name = str(self.settings.vision)
+        values = called(name, self._vision, image, face)
+        return None if values is None else checked(name, values, (self._vision.dim,))
+
+    def _choose_views(self, found: _Found) -> None:
+        """Give each utterance the values of its pictures."""
+        times = np.array(found.pictures[: len(found.views)])
+        for one in found.utterances:
+            low, high = np.searchsorted(times, [one.times[0] - 0.5 / self.settings.fps, one.times[1]])
+            own = [(float(times[k]), values) for k in range(low, high) if (values := found.views[k]) is not None]
+            if own:
+                one.vision = (np.stack([values for _, values in own]), np.array([time for time, _ in own]))
 
     def _choose_faces(self, found: _Found) -> None:
         """Give each utterance the values of one face."""
@@ -460,10 +513,10 @@ class Extractor:
                 encoder=self._sound.identity,
             )  # fmt: skip
         if any(one.vision for one in utterances):
-            width = len(VISION_COLUMNS)
-            features[VISION] = _timed([one.vision for one in utterances], width, 1 / settings.fps)
+            vision = self._vision
+            features[VISION] = _timed([one.vision for one in utterances], vision.dim, 1 / settings.fps)
             cards[VISION] = ModalityCard(
-                dim=width, feature_names=list(VISION_COLUMNS), rate=None, encoder="affectus faces: face_landmarker"
+                dim=vision.dim, feature_names=vision.columns, rate=None, encoder=vision.identity
             )
         card = Card(
             name=source.video, source=source.path.name, language=settings.language, modalities=cards, notes=found.notes
@@ -479,18 +532,35 @@ class Extractor:
         times: list[npt.NDArray[np.float64]] | None = None
         if level is TextLevel.WORDS:
             said = [[word.text for word in one.words or ()] or str(one.text).split() for one in spoken]
-            encoded = alignment.word_vectors(said, encoder, threads=self.threads)
-            pooling = "mean over each word's tokens"
+            if isinstance(encoder, TextEncoder):
+                encoded = alignment.word_vectors(said, encoder, threads=self.threads)
+                pooling = "mean over each word's tokens"
+            else:
+                vectors = self._read_texts(encoder, [word for words in said for word in words])
+                encoded = np.split(vectors, np.cumsum([len(words) for words in said])[:-1])
+                pooling = "each word by itself"
             if all(one.words for one in spoken):
                 times = [np.array([(w.start, w.end) for w in one.words or ()]).reshape(-1, 2) for one in utterances]
         else:
             texts = [str(one.text) for one in spoken]
-            encoded = encode_texts(texts, encoder, level=Level(level.value), threads=self.threads)
-            pooling = "mean over tokens" if level is TextLevel.UTTERANCE else "token states"
+            if isinstance(encoder, TextEncoder):
+                encoded = encode_texts(texts, encoder, level=Level(level.value), threads=self.threads)
+                pooling = "mean over tokens" if level is TextLevel.UTTERANCE else "token states"
+            elif level is TextLevel.UTTERANCE:
+                encoded, pooling = list(self._read_texts(encoder, texts)[:, None]), "each utterance"
+            else:
+                raise AffectusError(
+                    f"The extractor {self.settings.text!r} gives no vectors of tokens",
+                    where="--text-level",
+                    expected="utterance or words",
+                )
         given = iter(encoded)
         sequences = [next(given) if one.text else None for one in utterances]
         card = ModalityCard(dim=encoder.dim, encoder=f"{encoder.identity}; {pooling}")
         return Ragged.from_sequences(sequences, encoder.dim, times=times), card
+
+    def _read_texts(self, encoder: TextFeatures, texts: Sequence[str]) -> FloatArray:
+        return checked(self.settings.text, called(self.settings.text, encoder, texts), (len(texts), encoder.dim))
 
 
 def _timed(parts: Sequence[Timed | None], width: int, step: float) -> Ragged:

@@ -4,15 +4,18 @@ import re
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 
-from affectus.errors import AffectusError, suggest
+from affectus.errors import AffectusError, suggest, unknown_name
 from affectus.features.encoders import PACKAGED as MINILM
+from affectus.features.media.extractors import is_extractor, names_of
 from affectus.features.media.recognition import PACKAGED as TINY
 from affectus.features.media.segmentation import LONGEST, PAUSE
+from affectus.vocabulary import AUDIO, TEXT, VISION
 
 VERSION = 1
 """Rises when the same settings give other values, so that what was cached before is not used."""
 NONE = "none"
 SIMS = "sims"
+FACES = "faces"
 LARGEST, SPEAKING = "largest", "speaking"
 
 
@@ -45,10 +48,12 @@ class Extraction:
     """What is extracted from media, and how.
 
     Attributes:
-        text: text encoder (``minilm``, a local folder, a name on the hub); ``none`` for no text features.
+        text: text encoder (``minilm``, a local folder, a name on the hub) or registered extractor; ``none`` for no text
+            features.
         text_level: utterance, words or tokens.
-        audio: ``sims`` (35 columns), ``egemaps``, ``praat``, a speech encoder's folder or name on the hub; or ``none``.
-        vision: read faces.
+        audio: ``sims`` (35 columns), ``egemaps``, ``praat`` or another registered extractor, a speech encoder's folder
+            or name on the hub; or ``none``.
+        vision: ``faces`` or another registered extractor; or ``none``. True is ``faces``, False ``none``.
         fps: pictures per second that are looked at.
         face: whose face: ``largest``, ``speaking``, or the number of a track.
         recognizer: speech recogniser for what has no transcript; ``none`` for none.
@@ -66,7 +71,7 @@ class Extraction:
     text: str = MINILM
     text_level: str = TextLevel.UTTERANCE.value
     audio: str = SIMS
-    vision: bool = True
+    vision: str | bool = FACES
     fps: float = 10.0
     face: str = LARGEST
     recognizer: str = TINY
@@ -78,6 +83,12 @@ class Extraction:
     aligned: bool = False
 
     def __post_init__(self) -> None:
+        if isinstance(self.vision, bool):
+            object.__setattr__(self, "vision", FACES if self.vision else NONE)
+        for name, modality in ((self.text, TEXT), (self.audio, AUDIO), (str(self.vision), VISION)):
+            # what is no extractor may be a folder or a name on the hub, but for vision
+            if name != NONE and not is_extractor(name, modality) and modality == VISION:
+                raise unknown_name("extractor of vision", name, [*names_of(VISION), NONE], where="--vision")
         _one_of("--segments", self.segments, [str(one) for one in Segments])
         _one_of("--text-level", self.text_level, [str(one) for one in TextLevel])
         if self.face not in (LARGEST, SPEAKING) and not re.fullmatch(r"[1-9]\d*", self.face):
@@ -91,7 +102,7 @@ class Extraction:
         ):
             if not low <= value <= high:
                 raise AffectusError(f"{name} is out of range", got=value, expected=f"{low:g} to {high:g}")
-        if self.text == NONE and self.audio == NONE and not self.vision:
+        if self.text == self.audio == self.vision == NONE:
             raise AffectusError("Nothing is to be extracted", remedy="Leave on one of text, audio and vision")
 
     def to_json(self) -> dict[str, object]:

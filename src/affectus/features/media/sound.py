@@ -2,65 +2,46 @@
 
 import importlib.util
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
 from affectus.errors import AffectusError, suggest
 from affectus.features.media.acoustic import AUDIO_COLUMNS, F0_RANGE, FRAME_RATE, RATE, audio_features
+from affectus.features.media.extractors import SoundFeatures, create_extractor, is_extractor, names_of
 from affectus.features.media.extras import need
 from affectus.files import sha256
 from affectus.threads import torch_threads
+from affectus.vocabulary import AUDIO
 
 FloatArray = npt.NDArray[np.float32]
 
-SIMS, EGEMAPS, PRAAT = "sims", "egemaps", "praat"
-_NAMED: Final = (SIMS, EGEMAPS, PRAAT)
 _STEP: Final = 0.01
 """Seconds from one frame to the next of eGeMAPS and Praat."""
 _SHORTEST: Final = 0.1
 """Seconds; shorter sound is filled with silence, since no period of a low voice fits into it."""
 
 
-class SoundFeatures(Protocol):
-    """Anything that turns sound into frames."""
-
-    identity: str
-    """Name and, where known, the version."""
-    columns: list[str] | None
-    """Names of the columns, where they have any."""
-    dim: int
-    """Number of columns."""
-    rate: float
-    """Frames per second."""
-
-    def __call__(self, samples: FloatArray) -> FloatArray:
-        """Return (T, dim) of up to 30 s of sound at 16 kHz; frame t begins at ``t / rate`` seconds."""
-        ...
-
-
-def load_sound_features(name: str = SIMS, *, threads: int = 1) -> SoundFeatures:
+def load_sound_features(name: str = "sims", *, threads: int = 1) -> SoundFeatures:
     """Load what describes sound.
 
     Args:
-        name: ``sims``, ``egemaps``, ``praat``, a local folder of a speech encoder, or its name on the hub.
+        name: of a registered extractor, a local folder of a speech encoder, or its name on the hub.
         threads: of a speech encoder.
 
     Raises:
         AffectusError: the extra is absent, or there is no such encoder.
     """
-    if name == SIMS:
-        return Sims()
-    if name == EGEMAPS:
-        return Egemaps()
-    if name == PRAAT:
-        return Praat()
-    if not Path(name).is_dir() and suggest(name, _NAMED) and "/" not in name:
+    if is_extractor(name, AUDIO):
+        found: SoundFeatures = create_extractor(name, threads=threads)
+        return found
+    known = names_of(AUDIO)
+    if not Path(name).is_dir() and suggest(name, known) and "/" not in name:
         raise AffectusError(
             f"Unknown sound features {name!r}",
-            expected="sims, egemaps, praat, a folder of a speech encoder, or its name on the Hugging Face hub",
-            remedy=suggest(name, _NAMED),
+            expected=", ".join(known) + ", a folder of a speech encoder, or its name on the Hugging Face hub",
+            remedy=suggest(name, known),
         )
     return SpeechEncoder(name, threads=threads)
 
