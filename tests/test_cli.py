@@ -124,3 +124,16 @@ def test_the_module_runs_as_the_command_does(tmp_path: Path) -> None:
 def test_the_command_line_starts_without_torch() -> None:
     look = "import sys, affectus.cli.main; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", look], check=False).returncode == 0
+
+
+def test_a_training_that_is_told_to_end_is_not_done(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    exceptions = pytest.importorskip("lightning.pytorch.utilities.exceptions")
+
+    def ends(**_: object) -> None:
+        raise exceptions.SIGTERMException
+
+    monkeypatch.setattr("affectus.cli.main.app", ends)
+    assert main(["train"]) == 143
+    assert "Ended by SIGTERM. Run the same command again to go on." in capsys.readouterr().err

@@ -68,7 +68,7 @@ def _root(
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit code: 0 done, 2 bad input (one sentence), 130 interrupted."""
+    """Run the command line and return its exit code: 0 done, 2 bad input (one sentence), 130 interrupted, 143 ended."""
     errors = Console(stderr=True, highlight=False, soft_wrap=True)
     try:
         result = app(args=None if arguments is None else list(arguments), prog_name="affectus", standalone_mode=False)
@@ -79,6 +79,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         errors.print("Interrupted. Run the same command again to go on.", markup=False)
         return 130
+    except SystemExit as error:
+        # Lightning ends a training that is told to end (SIGTERM) in this way, with no code, as if all were done
+        if type(error).__name__ != "SIGTERMException":
+            raise
+        errors.print("Ended by SIGTERM. Run the same command again to go on.", markup=False)
+        return 143
     except typer.Exit as error:
         return int(error.exit_code)
     except Exception as error:

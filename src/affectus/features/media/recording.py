@@ -19,6 +19,7 @@ from affectus.features.media import alignment, segmentation
 from affectus.features.media.acoustic import FRAME_RATE, RATE
 from affectus.features.media.decoding import Frame, Media, audio_blocks, audio_stretches, probe, video_frames
 from affectus.features.media.extractors import (
+    SoundFeatures,
     TextFeatures,
     VisionFeatures,
     called,
@@ -29,7 +30,7 @@ from affectus.features.media.extractors import (
 from affectus.features.media.faces.tracks import Face, FaceReader
 from affectus.features.media.recognition import Recognizer, load_recognizer
 from affectus.features.media.settings import LARGEST, NONE, SPEAKING, Extraction, Segments, TextLevel
-from affectus.features.media.sound import SoundFeatures, load_sound_features
+from affectus.features.media.sound import load_sound_features
 from affectus.features.media.speakers import speaking_face
 from affectus.features.media.subtitles import SUBTITLE_SUFFIXES, TEXT_SUFFIXES, read_subtitles, read_transcript
 from affectus.features.media.turns import Diarizer, load_diarizer, read_rttm, speaker_of
