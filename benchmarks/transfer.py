@@ -181,7 +181,8 @@ def page(
         said = "; ".join(which) if which else "none"
         lines.append(f"- Surely {verdict} than from scratch (p < .05): {said}.")
     lines += [
-        "- Each source is one run (seed 0), the same for every seed here: the spread is that of labels and training on them.",
+        "- Each source is one run (seed 0), the same for every seed here, so the spread is that of the labels and of",
+        "  training on them.",
         "- The source models predict CMU-MOSEI's intensity in [-3, 3] and MELD's sentiment as -1, 0 or 1; all weights,",
         "  the head too, are taken over, and the features are scaled as in the source.",
         "- The unlabelled corpus is CMU-MOSI's own train split, all of it, whose labels are not read.",
