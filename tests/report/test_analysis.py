@@ -94,6 +94,29 @@ def test_small_recordings_stand_in_the_page_and_large_ones_are_linked(tmp_path: 
     assert "Browsers do not play" in analysis_page(found(), media=other, folder=tmp_path / "out")
 
 
+def test_a_video_that_browsers_do_not_play_is_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    copied = []
+
+    def write(media: Path, copy: Path) -> bool:
+        copied.append(media)
+        copy.write_bytes(b"0123")
+        return True
+
+    monkeypatch.setattr("affectus.report.analysis.write_copy", write)
+    clip = tmp_path / "c.flv"
+    clip.write_bytes(b"film")
+    write_analysis(found(), tmp_path / "small", source=clip)
+    assert copied == [clip]
+    assert 'src="data:video/mp4;base64,MDEyMw=="' in (tmp_path / "small" / "report.html").read_text()
+    assert not (tmp_path / "small" / "recording.mp4").exists()
+    monkeypatch.setattr("affectus.report.analysis.EMBEDDED_BYTES", 3)
+    written = write_analysis(found(), tmp_path / "large", source=clip)
+    assert tmp_path / "large" / "recording.mp4" in written
+    assert 'src="recording.mp4"' in (tmp_path / "large" / "report.html").read_text()
+    write_analysis(found(timed=False, media="text"), tmp_path / "large")
+    assert not (tmp_path / "large" / "recording.mp4").exists()
+
+
 def test_an_analysis_replaces_an_earlier_one_but_nothing_else(tmp_path: Path) -> None:
     out = tmp_path / "out"
     first = {path.name for path in write_analysis(found(), out)}

@@ -14,6 +14,7 @@ from markupsafe import Markup
 
 from affectus import __version__
 from affectus.errors import AffectusError
+from affectus.features.media.playing import is_played, write_copy
 from affectus.files import atomic_path, explain_os_error
 from affectus.predict.exports import CSV, JSON, TIMED, write_exports
 from affectus.predict.results import Analysis, Utterance
@@ -26,12 +27,12 @@ EMBEDDED_BYTES = 6_000_000
 """A recording up to this size stands in the page itself; a larger one is linked."""
 MOST_ATTENTION = 24
 """Of recordings with more utterances no matrix is drawn; the transcript shows where each one looks."""
-PLAYED = {".mp4", ".m4v", ".webm", ".mov", ".ogv", ".wav", ".mp3", ".m4a", ".ogg", ".oga", ".opus", ".flac", ".aac"}
-"""What browsers play."""
+COPY = "recording.mp4"
+"""A copy of a recording that browsers do not play, where it is too large for the page."""
 FUSED = "all together"
 TOP, SCALE = 3.0, 100.0
 """Of the intensities' scale; units of the drawing's height."""
-_OURS = {CSV, JSON, PAGE, *TIMED}
+_OURS = {CSV, JSON, PAGE, COPY, *TIMED}
 _PIXELS = 26
 """Of the timeline's width for a second, or for an utterance without times, if the page is narrower than that."""
 _WIDEST = 6000
@@ -69,6 +70,8 @@ class Curve:
 def write_analysis(analysis: Analysis, out: str | Path, *, source: str | Path | None = None) -> list[Path]:
     """Write an analysis into a folder: page, table, JSON, subtitles, ELAN and Praat annotations.
 
+    A video that browsers do not play is copied for the page, into it if the copy is small, else beside it.
+
     Args:
         analysis: what was found.
         out: the folder; what an earlier analysis wrote there is replaced.
@@ -85,10 +88,29 @@ def write_analysis(analysis: Analysis, out: str | Path, *, source: str | Path | 
     with atomic_path(folder) as temporary:
         temporary.mkdir()
         written = write_exports(analysis, temporary)
+        media, place = Path(source or analysis.source), folder
+        copy = temporary / COPY
+        if _copied(analysis, media, copy):
+            media, place = copy, temporary
         page = temporary / PAGE
         with page.open("w", encoding="utf-8", newline="\n") as stream:
-            stream.write(analysis_page(analysis, media=Path(source or analysis.source), folder=folder))
+            stream.write(analysis_page(analysis, media=media, folder=place))
+        if media == copy and copy.stat().st_size <= EMBEDDED_BYTES:
+            copy.unlink()
+        elif media == copy:
+            written.append(copy)
     return [folder / path.name for path in [page, *written]]
+
+
+def _copied(analysis: Analysis, media: Path, copy: Path) -> bool:
+    """Make a copy that browsers play, if the recording is a video that they do not; say whether there is one."""
+    if analysis.media != "video" or not media.is_file() or is_played(media):
+        return False
+    try:
+        return write_copy(media, copy)
+    except AffectusError:
+        copy.unlink(missing_ok=True)
+        return False
 
 
 def check_folder(folder: Path) -> None:
@@ -231,7 +253,7 @@ def _curve(
 
 def _player(analysis: Analysis, media: Path | None, folder: Path | None) -> dict[str, str] | None:
     """Return what the player plays: the recording itself or a link to it; None where there is nothing to be played."""
-    if analysis.media == "text" or media is None or not media.is_file() or media.suffix.lower() not in PLAYED:
+    if analysis.media == "text" or media is None or not media.is_file() or not is_played(media):
         return None
     kind = mimetypes.guess_type(media.name)[0] or f"{analysis.media}/{media.suffix.lower()[1:]}"
     tag = "video" if analysis.media == "video" else "audio"

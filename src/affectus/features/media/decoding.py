@@ -53,6 +53,7 @@ class Media:
         has_video: there is a video track; a cover picture is none.
         fps: pictures per second, as the file says; None if it does not or has none.
         size: (width, height) of its pictures in pixels; None without video.
+        codecs: names of those of pictures and of sound, as FFmpeg calls them; None for a track that is not there.
     """
 
     path: Path
@@ -61,6 +62,7 @@ class Media:
     has_video: bool
     fps: float | None
     size: tuple[int, int] | None
+    codecs: tuple[str | None, str | None] = (None, None)
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,6 +101,7 @@ def probe(path: str | Path) -> Media:
             has_video=video is not None,
             fps=float(rate) if rate and 0 < rate < 1000 else None,
             size=size,
+            codecs=(_codec(video), _codec(audio)),
         )
 
 
@@ -286,6 +289,13 @@ def _stream(container: Any, kind: str) -> Any:
         if stream.type == kind and stream.codec_context is not None and not _is_cover(stream):
             return stream
     return None
+
+
+def _codec(stream: Any) -> str | None:
+    if stream is None:
+        return None
+    codec = stream.codec_context.codec
+    return str(getattr(codec, "canonical_name", codec.name))
 
 
 def _is_cover(stream: Any) -> bool:
