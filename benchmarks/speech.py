@@ -3,7 +3,7 @@
     apt-get install pocketsphinx-testdata
     python benchmarks/speech.py [--models tiny.en base] [--folder /usr/share/pocketsphinx/test/data/librivox]
 
-Case and punctuation do not count; "Mr." is "mister" and a hyphen parts words, as the transcription has them. Time is that
+Case and punctuation do not count; "Mr." is "mister" and a hyphen parts words, as in the transcription. Time is that
 of the processor for one thread, as a share of the length of the sound.
 """
 

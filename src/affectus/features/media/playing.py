@@ -63,7 +63,7 @@ def write_copy(path: str | Path, out: str | Path) -> bool:
     pictures = video_frames(path, COPY_FPS)
     with av.open(str(out), "w", options={"movflags": "faststart"}) as container:
         seen: Any = None
-        heard = container.add_stream("aac", rate=_RATE, layout="mono") if media.has_audio else None
+        heard: Any = container.add_stream("aac", rate=_RATE, layout="mono") if media.has_audio else None
         sound = _blocks(path) if media.has_audio else iter(())
         said = 0.0
         for frame in pictures:

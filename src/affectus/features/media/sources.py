@@ -59,12 +59,12 @@ def plan_sources(
         return Plan(_of_folder(source))
     if not source.is_file():
         raise AffectusError("There is no file or folder", where=source)
-    own = Path(transcript) if transcript is not None else _beside(source)
+    own = Path(transcript) if transcript is not None else transcript_beside(source)
     return Plan([Source(source, _name(source.name), own, turns=Path(turns) if turns else None)])
 
 
-def _beside(path: Path) -> Path | None:
-    """Return the transcript of the same name."""
+def transcript_beside(path: Path) -> Path | None:
+    """Return the transcript of the same name beside a media file; None if there is none."""
     if path.suffix.lower() not in MEDIA_SUFFIXES:
         return None
     for suffix in (".srt", ".vtt", ".txt"):
@@ -80,7 +80,7 @@ def _of_folder(folder: Path) -> list[Source]:
         if path.is_file() and not any(part.startswith(".") for part in path.relative_to(folder).parts)
     ]
     media = [path for path in files if path.suffix.lower() in MEDIA_SUFFIXES]
-    taken = {_beside(path) for path in media}
+    taken = {transcript_beside(path) for path in media}
     texts = [path for path in files if path.suffix.lower() in SUBTITLE_SUFFIXES | {".txt"} and path not in taken]
     # a README beside clips is no recording; in a folder of texts every text is one
     chosen = sorted(media) if media else texts
@@ -90,7 +90,9 @@ def _of_folder(folder: Path) -> list[Source]:
             where=folder,
             expected="files such as .mp4, .webm, .flv, .wav, .flac, .mp3, .srt, .vtt, .txt",
         )
-    return [Source(path, name, _beside(path)) for path, name in zip(chosen, _names(chosen, folder), strict=True)]
+    return [
+        Source(path, name, transcript_beside(path)) for path, name in zip(chosen, _names(chosen, folder), strict=True)
+    ]
 
 
 def _names(paths: list[Path], folder: Path) -> list[str]:

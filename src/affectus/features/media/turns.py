@@ -1,5 +1,6 @@
 """Speaker turns: who speaks when, from an RTTM file or a diariser that the user names."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,6 +86,8 @@ def load_diarizer(name: str) -> Diarizer:
     Raises:
         AffectusError: the extra is absent, or the diariser cannot be loaded (many ask to accept their terms first).
     """
+    # it reports uses to its makers unless it is told not to before it is imported
+    os.environ["PYANNOTE_METRICS_ENABLED"] = "false"
     pyannote = need("pyannote.audio", "Speaker diarisers", install=INSTALL)
     reason = None
     try:

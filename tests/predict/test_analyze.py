@@ -1,0 +1,64 @@
+"""What `analyze` takes for the transcript and the speakers of a recording."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from affectus.corpus import Corpus
+from affectus.predict.analyze import analyze
+from affectus.predict.predictor import Predictor
+from affectus.predict.results import Opinion, Utterance
+
+av = pytest.importorskip("av", reason="the extra 'media' is not installed")
+for module in ("onnxruntime", "silero_vad", "librosa", "pyworld"):
+    pytest.importorskip(module, reason="the extra 'media' is not installed")
+
+SRT = "1\n00:00:00,100 --> 00:00:00,900\nA first line.\n\n2\n00:00:01,000 --> 00:00:01,400\nAnd more.\n"
+
+
+class Teller:
+    """Says nothing of any utterance."""
+
+    identity = "a test's"
+    modalities = ("text", "audio")
+
+    def predict(self, corpus: Corpus, **options: Any) -> tuple[Utterance, ...]:
+        columns = corpus.table.select("id", "video", "start", "end", "speaker", "text").rows()
+        return tuple(Utterance(*row, Opinion()) for row in columns)
+
+
+@pytest.fixture
+def talk(tmp_path: Path) -> Path:
+    """A recording of noise with subtitles beside it."""
+    path = tmp_path / "talk.wav"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("pcm_s16le", rate=16_000, layout="mono")
+        noise = np.random.default_rng(0).normal(0, 2000, (1, 24_000)).astype(np.int16)
+        frame = av.AudioFrame.from_ndarray(noise, format="s16", layout="mono")
+        frame.sample_rate = 16_000
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    path.with_suffix(".srt").write_text(SRT)
+    return path
+
+
+def test_subtitles_beside_a_recording_are_its_transcript(talk: Path, tmp_path: Path) -> None:
+    (tmp_path / "turns.rttm").write_text("SPEAKER talk 1 0.95 2.0 <NA> <NA> Bo <NA> <NA>\n")
+    turns = tmp_path / "turns.rttm"
+    found = analyze(talk, model=Predictor(Teller()), recognizer="none", turns=turns)
+    said = [(one.start, one.text, one.speaker) for one in found.utterances]
+    assert said == [(0.1, "A first line.", None), (1.0, "And more.", "Bo")]
+    assert found.notes[0] == "The transcript is talk.srt, which lies beside the recording."
+    assert found.speakers == ("Bo",)
+
+
+def test_a_transcript_that_is_named_goes_before_the_one_beside(talk: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.vtt"
+    other.write_text("WEBVTT\n\n00:00.200 --> 00:01.000\nOther words\n")
+    found = analyze(talk, model=Predictor(Teller()), recognizer="none", transcript=other)
+    assert [one.text for one in found.utterances] == ["Other words"]
+    assert not any("beside" in note for note in found.notes)
+    nothing = analyze(talk, model=Predictor(Teller()), recognizer="none", transcript="none")
+    assert [one.text for one in nothing.utterances] == [None]
