@@ -20,6 +20,11 @@ try:
 except ImportError:  # Windows has no flock
     fcntl = None  # type: ignore[assignment]
 
+_PART = ".affectus.part"
+"""Ends the name of a folder that holds what is not whole yet; its process keeps it locked."""
+_REPLACED = ".replaced"
+_swept: set[Path] = set()
+"""Folders in which this process has looked for what killed ones left."""
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _DENIED = {errno.EACCES, errno.EPERM, errno.EROFS}
 _RUST_OS_ERROR = re.compile(r"\(os error (\d+)\)")
@@ -46,16 +51,16 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         AffectusError: the disk is full or the place cannot be written.
     """
     path = Path(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        holder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent))
-    except OSError as error:
-        raise explain_os_error(error, path) from error
+    with _part(path) as holder:
+        yield from _written(path, holder)
+
+
+def _written(path: Path, holder: Path) -> Iterator[Path]:
     temporary = holder / path.name
     try:
         yield temporary
         if temporary.is_dir() and path.is_dir():
-            old = holder / "replaced"
+            old = holder / _REPLACED
             path.rename(old)
             try:
                 temporary.rename(path)
@@ -75,8 +80,120 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
             raise
         number = int(found[1])
         raise explain_os_error(OSError(number, os.strerror(number)), path) from error
+
+
+@contextlib.contextmanager
+def claim(path: str | Path) -> Iterator[None]:
+    """Hold a file or folder that is going to be written as a whole for this process alone.
+
+    It is not touched; the claim goes with the process, even a killed one. Found out at once: that the place cannot be
+    written, which else shows at the end of the work.
+
+    Raises:
+        AffectusError: another process holds it, or the place cannot be written.
+    """
+    path = Path(path)
+    absent = [parent for parent in path.parents if not parent.exists()]
+    _swept.discard(path.parent.absolute())
+    try:
+        with _part(path) as mine:
+            if any(_in_use(other) for other in _parts(path.parent, path.name) if other != mine):
+                raise _another(path)
+            yield
+    finally:
+        for parent in absent:  # the innermost first; one that holds something by now stays
+            with contextlib.suppress(OSError):
+                parent.rmdir()
+
+
+@contextlib.contextmanager
+def scratch_folder() -> Iterator[Path]:
+    """Yield a folder for what is needed during the block; one that a killed process left goes when the next begins."""
+    with _part(Path(tempfile.gettempdir()) / "scratch") as folder:
+        yield folder
+
+
+@contextlib.contextmanager
+def _part(path: Path) -> Iterator[Path]:
+    """Yield a new folder beside ``path``, locked as long as this process lives, and remove it after the block."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.parent.absolute() not in _swept:
+            sweep(path.parent)
+        while True:
+            holder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=_PART, dir=path.parent))
+            if fcntl is None:
+                handle = None
+                break
+            handle = os.open(holder, os.O_RDONLY)
+            with contextlib.suppress(OSError):  # a file system without locks; then nothing is swept there either
+                fcntl.flock(handle, fcntl.LOCK_EX)
+            if holder.is_dir():
+                break
+            os.close(handle)  # swept by another process before it was locked
+    except OSError as error:
+        raise explain_os_error(error, path) from error
+    try:
+        yield holder
     finally:
         shutil.rmtree(holder, ignore_errors=True)
+        if handle is not None:
+            os.close(handle)
+
+
+def _parts(folder: Path, name: str = "") -> list[Path]:
+    """Return the folders of unfinished files in a folder; those of one file if it is named."""
+    prefix = f".{name}." if name else "."
+    with os.scandir(folder) as entries:
+        found = [Path(entry.path) for entry in entries if entry.name.endswith(_PART) and entry.name.startswith(prefix)]
+    return [part for part in found if not name or part.name.removesuffix(_PART).rpartition(".")[0] == f".{name}"]
+
+
+def _in_use(part: Path) -> bool:
+    with contextlib.suppress(FileNotFoundError), _locked(part) as held:
+        return not held
+    return False
+
+
+@contextlib.contextmanager
+def _locked(part: Path) -> Iterator[bool]:
+    handle = os.open(part, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            yield False
+        else:
+            yield True
+    finally:
+        os.close(handle)
+
+
+def sweep(folder: str | Path) -> None:
+    """Remove what killed processes left in a folder, and finish what one was about to put in its place.
+
+    Whoever writes a file there does so anyway; this is for a folder in which nothing may be left to write.
+    """
+    folder = Path(folder)
+    _swept.add(folder.absolute())
+    if fcntl is None or not folder.is_dir():
+        return
+    for part in _parts(folder):
+        with contextlib.suppress(OSError), _locked(part) as free:
+            if not free:
+                continue
+            name = part.name.removesuffix(_PART).rpartition(".")[0][1:]
+            # the old folder was moved away and the new one is whole, but was not moved in yet
+            for whole in (part / name, part / _REPLACED):
+                if (part / _REPLACED).exists() and whole.exists() and not (folder / name).exists():
+                    whole.rename(folder / name)
+            shutil.rmtree(part, ignore_errors=True)
+
+
+def _another(path: Path) -> AffectusError:
+    return AffectusError(
+        "Another affectus is writing", where=path, remedy="Wait for it, or choose another --out folder"
+    )
 
 
 def write_text(path: str | Path, text: str) -> None:
@@ -154,7 +271,6 @@ def lock_folder(folder: str | Path, *, wait: float = 0.0) -> Iterator[None]:
                 if time.monotonic() < until:
                     time.sleep(0.02)
                     continue
-                raise AffectusError(
-                    "Another affectus is writing", where=folder, remedy="Wait for it, or choose another --out folder"
-                ) from None
+                raise _another(folder) from None
+        _swept.difference_update([place for place in _swept if place.is_relative_to(folder.absolute())])
         yield

@@ -283,10 +283,11 @@ def align(
     """
     from affectus.corpus import load_corpus, save_corpus
     from affectus.corpus.align import align_corpus
+    from affectus.files import claim
     from affectus.vocabulary import canonical_modality
 
     kept = [canonical_modality(name) for name in modalities.split(",")] if modalities else None
-    with _progress("Aligning") as advance:
+    with claim(out), _progress("Aligning") as advance:
         corpus = align_corpus(load_corpus(folder), to, modalities=kept, progress=advance)
         save_corpus(corpus, out)
     show_corpus(corpus, as_json, out)

@@ -91,6 +91,7 @@ def extract(
     from affectus.corpus import save_corpus
     from affectus.features.media.extraction import extract as run
     from affectus.features.media.settings import NONE, Extraction
+    from affectus.files import claim
 
     settings = Extraction(
         text=text,
@@ -111,7 +112,8 @@ def extract(
     columns = (
         TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn(), TimeRemainingColumn(),
     )  # fmt: skip
-    with Progress(*columns, console=console, transient=True, disable=as_json or not console.is_terminal) as bar:
+    bars = Progress(*columns, console=console, transient=True, disable=as_json or not console.is_terminal)
+    with claim(out), bars as bar:
         task = bar.add_task("looking", total=1.0)
 
         def report(step: "Step") -> None:

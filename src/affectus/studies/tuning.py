@@ -7,11 +7,14 @@ that trials see has no test split. A process that is killed leaves its trial beh
 
 import contextlib
 import datetime
+import errno
 import math
 import multiprocessing
+import os
+import re
 import shutil
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +27,7 @@ from affectus.api import train
 from affectus.corpus import Corpus, load_corpus
 from affectus.corpus.storage import corpus_hash
 from affectus.errors import AffectusError, unknown_name
-from affectus.files import lock_folder, read_json, write_text
+from affectus.files import explain_os_error, lock_folder, read_json, sweep, write_text
 from affectus.models import MODELS, ModelEntry
 from affectus.models.space import Axis, Choice, Real, Whole, widened
 from affectus.objectives import choose_tasks
@@ -207,7 +210,7 @@ def tune(
         "study_seed": study_seed,
         "prune": prune,
     }
-    with lock_folder(out, wait=PATIENCE):
+    with lock_folder(out, wait=PATIENCE), _explained(out):
         open_study(out, facts)
         _open(out, figure)
     job = _Job(folder, out, facts, axes, trials, threads, device)
@@ -216,15 +219,54 @@ def tune(
     try:
         for helper in helpers:
             helper.start()
-        _work(job, learning, report)
-        for helper in helpers:
-            helper.join()
-        _work(job, learning, report)  # what a helper that was killed has left
+        with _explained(out):
+            _work(job, learning, report)
+            for helper in helpers:
+                helper.join()
+            _work(job, learning, report)  # what a helper that was killed has left
     finally:
         for helper in helpers:
             if helper.is_alive():
                 helper.terminate()
+    with lock_folder(out, wait=PATIENCE), _explained(out):
+        _finish(job)
     return read_tuned(out)
+
+
+_DATABASE_ERRORS = {
+    "disk is full": errno.ENOSPC,
+    "disk I/O error": errno.EIO,
+    "readonly database": errno.EROFS,
+    "unable to open database": errno.EACCES,
+}
+"""What SQLite says, and the system's error that it means."""
+
+
+@contextlib.contextmanager
+def _explained(out: Path) -> Iterator[None]:
+    """Turn what hinders the database into one sentence."""
+    try:
+        yield
+    except AffectusError:
+        raise
+    except Exception as error:
+        # the storage wraps SQLAlchemy's error, which wraps SQLite's
+        said = f"{error} {error.__cause__ or ''}"
+        number = next((number for text, number in _DATABASE_ERRORS.items() if text in said), None)
+        if number is None:
+            raise
+        raise explain_os_error(OSError(number, os.strerror(number)), out / DATABASE) from error
+
+
+def _finish(job: "_Job") -> None:
+    """Do what a process that was killed after its trial had ended has left undone."""
+    sweep(job.out)
+    study = _open(job.out, job.facts["metric"])
+    for trial in study.get_trials(deepcopy=False):
+        run = _folder(job.out, trial.number) / "run"
+        if trial.state.is_finished() and run.is_dir():
+            shutil.rmtree(run)
+    _write_best(job, study)
 
 
 def without_test(corpus: Corpus) -> Corpus:
@@ -387,7 +429,7 @@ def _work(job: _Job, corpus: Corpus, report: TrialReporter | None) -> None:
         with ExitStack() as held:
             with lock_folder(job.out, wait=PATIENCE):
                 trial = _next(job, study, held)
-                settings = {} if trial is None else {name: _suggest(trial, name, a) for name, a in job.axes.items()}
+                settings = {} if trial is None else _draw(job, study, trial)
             if trial is None:
                 return
             state, value, reason = _train(job, study, trial, settings, corpus)
@@ -421,6 +463,7 @@ def _next(job: _Job, study: "optuna.Study", held: ExitStack) -> "optuna.trial.Tr
             held.enter_context(lock_folder(_folder(job.out, old.number)))
         except AffectusError:
             continue  # its process lives
+        study.sampler = _sampler(job, old.number)
         left: optuna.trial.Trial = library.trial.Trial(study, old._trial_id)
         return left
     begun = [old for old in known if old.state is not library.trial.TrialState.WAITING]
@@ -432,15 +475,33 @@ def _next(job: _Job, study: "optuna.Study", held: ExitStack) -> "optuna.trial.Tr
         first = {name: start[name] for name, axis in job.axes.items() if axis.holds(start[name])}
         if first:
             study.enqueue_trial(first)
-    # each trial has random numbers of its own, so that processes do not draw the same
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", library.exceptions.ExperimentalWarning)
-        study.sampler = library.samplers.TPESampler(
-            seed=job.facts["study_seed"] * 100_003 + len(begun), multivariate=True, constant_liar=True
-        )
+    study.sampler = _sampler(job, len(begun))
     trial = study.ask()
     held.enter_context(lock_folder(_folder(job.out, trial.number)))
     return trial
+
+
+def _sampler(job: _Job, number: int, axis: int | None = None) -> Any:
+    """Return what draws a trial's settings.
+
+    Each trial has random numbers of its own, lest processes draw the same; and so has each axis that is drawn by
+    itself, so that a trial whose process was killed meanwhile gets what it would have got.
+    """
+    library = _optuna()
+    seed = job.facts["study_seed"] * 100_003 + number
+    if axis is not None:
+        seed = int(np.random.SeedSequence([seed, axis]).generate_state(1)[0])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", library.exceptions.ExperimentalWarning)
+        return library.samplers.TPESampler(seed=seed, multivariate=True, constant_liar=True)
+
+
+def _draw(job: _Job, study: "optuna.Study", trial: "optuna.trial.Trial") -> dict[str, Any]:
+    settings = {}
+    for number, (name, axis) in enumerate(job.axes.items()):
+        study.sampler = _sampler(job, trial.number, number)
+        settings[name] = _suggest(trial, name, axis)
+    return settings
 
 
 def _suggest(trial: "optuna.trial.Trial", name: str, axis: Axis) -> Any:
@@ -560,7 +621,13 @@ def _write_best(job: _Job, study: "optuna.Study") -> None:
     head = (
         f"# Settings of {facts['model']} that affectus tune found; use them with: affectus train CORPUS --config FILE\n"
     )
-    write_text(job.out / BEST, head + yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
+    text = head + yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
+    if not (job.out / BEST).is_file() or _undated((job.out / BEST).read_text(encoding="utf-8")) != _undated(text):
+        write_text(job.out / BEST, text)
+
+
+def _undated(text: str) -> str:
+    return re.sub(r"\d{4}-\d{2}-\d{2}", "", text)
 
 
 def read_tuned(out: str | Path) -> Tuned:

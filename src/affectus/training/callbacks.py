@@ -1,14 +1,18 @@
 """What happens between epochs: the best weights are kept, the history is written, the run can be resumed."""
 
+import io
 import math
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.plugins.io import TorchCheckpointIO
 
+from affectus.files import atomic_path
 from affectus.models.storage import save_weights
 from affectus.training.module import FitModule
 
@@ -19,6 +23,21 @@ EpochReporter = Callable[[str, int, dict[str, float]], None]
 """Called after each epoch with the stage's name, the epoch and its figures."""
 
 
+class WholeCheckpoints(TorchCheckpointIO):
+    """Writes a checkpoint beside its place and moves it there.
+
+    Lightning's own writes it to the system's temporary folder first, which may be another disk, whence moving is
+    copying: a killed process could leave half a checkpoint.
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None) -> None:
+        """Write a checkpoint."""
+        stream = io.BytesIO()
+        torch.save(checkpoint, stream)  # in memory first: torch does not tell a full disk from other failures
+        with atomic_path(path) as temporary:
+            temporary.write_bytes(stream.getbuffer())
+
+
 class EpochEnd(Callback):
     """Selects, stops, records and checkpoints, in this order, at the end of each epoch.
 
@@ -27,6 +46,7 @@ class EpochEnd(Callback):
 
     Args:
         folder: of the seed.
+        checkpoint: the file from which the stage can be resumed.
         select: which figure of the epoch is to be best (None keeps the last epoch), by the name of the file that keeps
             its weights; several names choose an epoch each.
         higher: larger is better.
@@ -39,6 +59,7 @@ class EpochEnd(Callback):
     def __init__(
         self,
         folder: Path,
+        checkpoint: Path,
         *,
         select: Mapping[str, str | None],
         higher: bool,
@@ -47,7 +68,8 @@ class EpochEnd(Callback):
         record: Callable[[int], None] | None,
         report: EpochReporter | None,
     ) -> None:
-        self.folder, self.select, self.higher = folder, dict(select), higher
+        self.folder, self.checkpoint = folder, checkpoint
+        self.select, self.higher = dict(select), higher
         self.patience, self.keep_epochs, self.record, self.report = patience, keep_epochs, record, report
         self.best: dict[str, float] = {}
         self.best_epochs = dict.fromkeys(self.select, -1)
@@ -88,8 +110,9 @@ class EpochEnd(Callback):
         last_best = max(0, *self.best_epochs.values())
         if self.patience is not None and any(self.select.values()) and epoch - last_best >= self.patience:
             trainer.should_stop = True
-        if time.monotonic() - self._saved >= CHECKPOINT_SECONDS:
-            trainer.save_checkpoint(self.folder / "resume.ckpt")
+        # a run that was resumed from its last epoch would not know that it was to stop
+        if not trainer.should_stop and time.monotonic() - self._saved >= CHECKPOINT_SECONDS:
+            trainer.save_checkpoint(self.checkpoint)
             self._saved = time.monotonic()
 
     def _improved(self, name: str, figure: str | None, figures: Mapping[str, float]) -> bool:

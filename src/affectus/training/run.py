@@ -35,7 +35,7 @@ from affectus.batches import Loader, Scaler, choose_modalities, fit_scaler
 from affectus.corpus import Corpus, load_corpus
 from affectus.errors import AffectusError, unknown_name
 from affectus.features.tokens import Progress
-from affectus.files import atomic_path, lock_folder, read_json, write_json, write_text
+from affectus.files import atomic_path, lock_folder, read_json, sweep, write_json, write_text
 from affectus.models import MODELS, Estimator, Model, ModelEntry
 from affectus.models.base import AnyModel
 from affectus.models.storage import load_weights, save_weights
@@ -59,6 +59,8 @@ from affectus.vocabulary import TEXT, Split, View
 
 BEST = "best"
 """The weights of the best epoch so far; those of a task by itself bear its name behind it."""
+RESULT, CHECKPOINT = "result.json", "resume.ckpt"
+"""The first says that a seed is trained to its end; the second is there until then."""
 RECORDED, EPOCHS = "recorded", "epochs.safetensors"
 """Each epoch's predictions while a seed is trained, and all of them when it has ended."""
 PACKAGES = ("torch", "lightning", "numpy", "scikit-learn", "polars", "safetensors")
@@ -268,8 +270,14 @@ def train_run(
     )
     with lock_folder(out), torch_threads(threads):
         _open_run(out, file)
-        pending = [seed for seed in config.seeds if not (out / f"seed-{seed}" / "result.json").is_file()]
+        pending = []
+        for seed in config.seeds:
+            if (out / f"seed-{seed}" / RESULT).is_file():
+                _tidy(out / f"seed-{seed}")  # in case it was killed just then
+            else:
+                pending.append(seed)
         if not pending and (out / "majority.safetensors").is_file():
+            (out / STATES).unlink(missing_ok=True)
             return out
         jobs = min(jobs, len(pending)) or 1
         apart = jobs > 1 and corpus_folder is not None and unlabelled is None
@@ -444,9 +452,14 @@ def _fit_seed(
     _join_records(folder)
     write_text(folder / "history.jsonl", history_text(history))
     result["seconds"] = round(sum(row["seconds"] for row in history) or time.monotonic() - started, 3)
-    write_json(folder / "result.json", result)
-    for leftover in ("resume.ckpt", *(f"{name}.safetensors" for name in (BEST, *_of_tasks(tasks))), "stages", RECORDED):
-        path = folder / leftover
+    write_json(folder / RESULT, result)
+    _tidy(folder)
+
+
+def _tidy(folder: Path) -> None:
+    """Remove what only an unfinished seed needs."""
+    sweep(folder)
+    for path in (folder / CHECKPOINT, *folder.glob(f"{BEST}*.safetensors"), folder / "stages", folder / RECORDED):
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
 
@@ -499,7 +512,7 @@ def _fit_stages(
     from lightning.pytorch import Callback, Trainer
 
     from affectus.training.averaging import AverageWeights
-    from affectus.training.callbacks import EpochEnd
+    from affectus.training.callbacks import EpochEnd, WholeCheckpoints
     from affectus.training.module import FitModule
     from affectus.training.passes import Passes
 
@@ -515,6 +528,8 @@ def _fit_stages(
             continue
         epochs = stage.epochs or settings.epochs
         last = number == len(stages) - 1
+        # each stage has its own, so that none goes on from what another has left
+        checkpoint = folder / CHECKPOINT if last else done.with_suffix(".ckpt")
         select: dict[str, str | None] = {BEST: None}
         if valid is not None and stage.select:
             # a part that is trained before the rest has no metric of its own yet
@@ -525,6 +540,7 @@ def _fit_stages(
         higher = not by_loss and scorer is not None and scorer.higher_is_better(settings.select)
         end = EpochEnd(
             folder,
+            checkpoint,
             select=select,
             higher=higher,
             patience=settings.patience,
@@ -548,6 +564,7 @@ def _fit_stages(
                 gradient_clip_algorithm=settings.clip_by,
                 accumulate_grad_batches=settings.accumulate if module.automatic_optimization else 1,
                 callbacks=callbacks,
+                plugins=[WholeCheckpoints()],
                 logger=False,
                 enable_checkpointing=False,
                 enable_progress_bar=False,
@@ -555,7 +572,6 @@ def _fit_stages(
                 num_sanity_val_steps=0,
                 default_root_dir=folder,
             )
-            checkpoint = folder / "resume.ckpt"
             resume = str(checkpoint) if checkpoint.is_file() else None
             trainer.fit(module, passes, valid, ckpt_path=resume, weights_only=True)
         best = {name.removeprefix(f"{BEST}."): epoch for name, epoch in end.best_epochs.items()}
@@ -564,7 +580,7 @@ def _fit_stages(
         if not last:
             save_weights(model, done)
             write_json(past, [history, best])
-        checkpoint.unlink(missing_ok=True)
+            checkpoint.unlink(missing_ok=True)
     model.stage = "done"
     return history, best
 

@@ -1,5 +1,6 @@
 """From a source in an outside format to a corpus, in memory and, if asked for, on disk."""
 
+import contextlib
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ from affectus.corpus.readers.signals import parse_signals
 from affectus.corpus.splits import apply_renames, load_splits, move_to_valid, parse_renames
 from affectus.corpus.storage import save_corpus
 from affectus.errors import AffectusError, unknown_name
+from affectus.files import claim
 
 
 def import_corpus(
@@ -73,19 +75,22 @@ def import_corpus(
     )
     if progress is not None:
         options = dataclasses.replace(options, progress=progress)
-    corpus = reader.read([Path(source) for source in listed], options)
-    if name is not None and "name" not in reader.options:
-        corpus.card.name = name
-    if tokenizer is not None:
-        if TOKEN_COLUMN not in corpus.table.columns:
-            raise AffectusError("The source brings no token ids", got=f"--tokenizer {tokenizer}", remedy="Leave it out")
-        corpus.card.tokenizer = tokenizer
-    if rename_splits is not None:
-        renames = parse_renames(rename_splits) if isinstance(rename_splits, str) else rename_splits
-        corpus = apply_renames(corpus, renames)
-    if valid_fraction is not None:
-        corpus = move_to_valid(corpus, valid_fraction, seed)
-    corpus.card.notes.extend(feature_notes(corpus))
-    if out is not None:
-        save_corpus(corpus, out)
+    with contextlib.nullcontext() if out is None else claim(out):
+        corpus = reader.read([Path(source) for source in listed], options)
+        if name is not None and "name" not in reader.options:
+            corpus.card.name = name
+        if tokenizer is not None:
+            if TOKEN_COLUMN not in corpus.table.columns:
+                raise AffectusError(
+                    "The source brings no token ids", got=f"--tokenizer {tokenizer}", remedy="Leave it out"
+                )
+            corpus.card.tokenizer = tokenizer
+        if rename_splits is not None:
+            renames = parse_renames(rename_splits) if isinstance(rename_splits, str) else rename_splits
+            corpus = apply_renames(corpus, renames)
+        if valid_fraction is not None:
+            corpus = move_to_valid(corpus, valid_fraction, seed)
+        corpus.card.notes.extend(feature_notes(corpus))
+        if out is not None:
+            save_corpus(corpus, out)
     return corpus

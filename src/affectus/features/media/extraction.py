@@ -1,8 +1,6 @@
 """Many files -> one corpus: side by side, resumable; a file that cannot be read is told and passed over."""
 
 import contextlib
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +17,7 @@ from affectus.features.media.recording import Extractor
 from affectus.features.media.settings import Extraction
 from affectus.features.media.sources import Plan, plan_sources
 from affectus.features.media.workers import STALL_SECONDS, Event, Task, read_task, run_tasks
-from affectus.files import explain_os_error
+from affectus.files import explain_os_error, scratch_folder, sweep
 from affectus.vocabulary import KNOWN_MODALITIES
 
 
@@ -120,13 +118,11 @@ def _folder(cache: Path, use_cache: bool) -> Iterator[Path]:
             cache.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise explain_os_error(error, cache) from None
+        sweep(cache)
         yield cache
         return
-    temporary = Path(tempfile.mkdtemp(prefix="affectus-"))
-    try:
+    with scratch_folder() as temporary:
         yield temporary
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _copied(ragged: Ragged) -> Ragged:

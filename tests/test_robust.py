@@ -1,0 +1,250 @@
+"""Commands that are killed, find no room, no permission, or another process in their folder."""
+
+import json
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from affectus.cli.main import main
+from affectus.corpus import Corpus, load_corpus, save_corpus
+from affectus.errors import AffectusError
+from affectus.files import atomic_path, claim, lock_folder, scratch_folder, sweep, write_text
+
+KILLS = Path(__file__).resolve().parents[1] / "benchmarks" / "kills.py"
+SMALL = ["--set", "hidden=4", "--set", "dense=4", "--set", "epochs=2"]
+linux = pytest.mark.skipif(sys.platform != "linux", reason="needs Linux")
+here = pytest.mark.skipif(not KILLS.is_file(), reason="the benchmarks are not here")
+
+
+def _kill(folder: Path, *arguments: str) -> dict[str, dict[str, float]]:
+    for needed in ("optuna", "librosa", "pyworld", "sqlalchemy"):
+        pytest.importorskip(needed)
+    out = folder / "kills.json"
+    done = subprocess.run(
+        [sys.executable, str(KILLS), "--json", str(out), *arguments], capture_output=True, text=True, timeout=3600
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    found: dict[str, dict[str, float]] = json.loads(out.read_text(encoding="utf-8"))
+    return found
+
+
+@linux
+@here
+def test_killed_commands_go_on(tmp_path: Path) -> None:
+    found = _kill(tmp_path, "--kills", "6", "--seed", "3", "--brief")
+    assert list(found) == ["train", "import", "extract", "benchmark", "tune"]
+    assert sum(job["kills"] for job in found.values()) >= 6
+
+
+@pytest.mark.slow
+@linux
+@here
+def test_killed_commands_go_on_fifty_times_and_more(tmp_path: Path) -> None:
+    found = _kill(tmp_path, "--kills", "60", "--seed", "0")
+    assert sum(job["kills"] for job in found.values()) >= 60
+    assert all(job["kills"] >= 10 for job in found.values())
+
+
+@pytest.fixture
+def folder(corpus: Corpus, tmp_path: Path) -> Path:
+    save_corpus(corpus, tmp_path / "corpus")
+    return tmp_path / "corpus"
+
+
+def _bundle(path: Path) -> Path:
+    count, rng = 200, np.random.default_rng(0)
+    np.savez(
+        path,
+        id=np.array([f"u{i}" for i in range(count)]),
+        video_id=np.array([f"v{i // 10}" for i in range(count)]),
+        segment=np.arange(count) % 10,
+        split_std=np.array(["train", "train", "valid", "test"])[np.arange(count) // 10 % 4],
+        start=np.zeros(count),
+        end=np.ones(count),
+        text=np.array(["good"] * count),
+        sentiment=rng.uniform(-3, 3, count),
+        **{f"{name}_feat": rng.normal(size=(count, 20)) for name in ("text", "audio", "video")},
+    )
+    return path
+
+
+def _commands(corpus: Path, bundle: Path, out: Path) -> dict[str, list[str]]:
+    return {
+        "train": ["train", "mtmm_es", str(corpus), "--tasks", "polarity", *SMALL, "-q", "--out", str(out)],
+        "import": ["import", "mosi-npz", str(bundle), "--out", str(out)],
+        "benchmark": [
+            *("benchmark", str(corpus), "--models", "mtmm_es", "--seeds", "1", "--set", "mtmm_es.hidden=4"),
+            *("--set", "epochs=1", "--no-costs", "-q", "--out", str(out)),
+        ],
+        "tune": ["tune", "mtmm_es", str(corpus), "--trials", "1", *SMALL, "-q", "--out", str(out)],
+    }
+
+
+@contextmanager
+def _no_file_larger_than(size: int) -> Iterator[None]:
+    """A full disk, as far as a process can tell: writing beyond a size fails with an error of the system."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@linux
+@pytest.mark.parametrize("command", ["train", "import", "benchmark", "tune"])
+def test_no_room_is_one_sentence_and_the_same_command_goes_on(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    if command == "tune":
+        pytest.importorskip("optuna")
+    out = tmp_path / "out"
+    arguments = _commands(folder, _bundle(tmp_path / "bundle.npz"), out)[command]
+    with _no_file_larger_than(3000):
+        assert main(arguments) == 2
+    said = capsys.readouterr().err
+    assert "No space left while writing" in " ".join(said.split())
+    assert said.count("error:") == 1
+    assert "Traceback" not in said
+    assert not list(tmp_path.rglob("*.part"))
+    assert main(arguments) == 0
+    if command == "import":
+        assert len(load_corpus(out)) == 200
+
+
+@linux
+def test_no_room_leaves_the_corpus_that_was_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = _commands(tmp_path, _bundle(tmp_path / "bundle.npz"), tmp_path / "out")["import"]
+    assert main(arguments) == 0
+    before = (tmp_path / "out" / "card.json").read_bytes()
+    with _no_file_larger_than(3000):
+        assert main(arguments) == 2
+    assert (tmp_path / "out" / "card.json").read_bytes() == before
+    assert len(load_corpus(tmp_path / "out")) == 200
+
+
+@linux
+def test_a_read_only_place_is_one_sentence(folder: Path, tmp_path: Path) -> None:
+    pytest.importorskip("optuna")
+    place = tmp_path / "place"
+    place.mkdir()
+    commands = _commands(folder, _bundle(tmp_path / "bundle.npz"), place / "out")
+    script = f"import json, sys; from affectus.cli.main import main; c = {list(commands.values())!r}"
+    call = [sys.executable, "-c", f"{script}; print(json.dumps([main(one) for one in c]))"]
+    if os.geteuid() == 0:  # permissions do not bind root, a mount does
+        mount = f'mount -t tmpfs -o ro none "{place}" && exec "$@"'
+        call = ["unshare", "-m", "sh", "-c", mount, "sh", *call]
+        if shutil.which("unshare") is None or subprocess.run([*call[:5], "sh", "true"], capture_output=True).returncode:
+            pytest.skip("may not mount anything here")
+    else:
+        place.chmod(0o555)
+    done = subprocess.run(call, capture_output=True, text=True, timeout=300)
+    place.chmod(0o755)
+    assert json.loads(done.stdout.splitlines()[-1]) == [2] * len(commands), done.stderr
+    assert done.stderr.count("error: No permission to write") == len(commands)
+    assert "Traceback" not in done.stderr
+
+
+@linux
+@pytest.mark.parametrize("command", ["train", "benchmark", "import"])
+def test_two_processes_on_one_folder(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    out = tmp_path / "out"
+    arguments = _commands(folder, _bundle(tmp_path / "bundle.npz"), out)[command]
+    with claim(out) if command == "import" else lock_folder(out):
+        assert main(arguments) == 2
+        said = " ".join(capsys.readouterr().err.split())
+        assert f"error: Another affectus is writing in {out}" in said or "error: Another affectus is writing" in said
+        assert said.count("error:") == 1
+        assert not [path for path in out.rglob("*") if path.name != ".lock"]
+    assert main(arguments) == 0
+
+
+def test_a_clock_that_is_set_back_changes_nothing(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = ["train", "mtmm_es", str(folder), "--tasks", "polarity", *SMALL, "-q", "--out"]
+    assert main([*arguments, str(tmp_path / "straight")]) == 0
+    now = [time.time()]
+
+    def earlier() -> float:
+        now[0] -= 3600.0
+        return now[0]
+
+    monkeypatch.setattr(time, "time", earlier)
+    monkeypatch.setattr(time, "time_ns", lambda: int(earlier() * 1e9))
+    assert main([*arguments, str(tmp_path / "back")]) == 0
+    one, two = (tmp_path / name / "seed-0" / "model.safetensors" for name in ("straight", "back"))
+    assert one.read_bytes() == two.read_bytes()
+    assert json.loads((tmp_path / "back" / "seed-0" / "result.json").read_text())["seconds"] >= 0
+
+
+def _killed(code: str) -> None:
+    """Run code in a process that ends as a killed one does."""
+    ending = "import os; os.kill(os.getpid(), 9)"
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(code) + "\n" + ending], capture_output=True, text=True)
+    assert done.returncode == -9, done.stderr
+
+
+@linux
+def test_what_a_killed_process_left_goes_and_what_a_living_one_writes_stays(tmp_path: Path) -> None:
+    _killed(f"""
+        from affectus.files import atomic_path
+        held = atomic_path({str(tmp_path / "a.txt")!r})
+        held.__enter__().write_text("half")
+    """)
+    assert len(list(tmp_path.glob(".a.txt.*.part"))) == 1
+    with atomic_path(tmp_path / "b.txt") as temporary:
+        temporary.write_text("whole")
+        sweep(tmp_path)
+        assert temporary.is_file()
+        assert not list(tmp_path.glob(".a.txt.*.part"))
+    assert [path.name for path in tmp_path.iterdir()] == ["b.txt"]
+
+
+@linux
+def test_a_folder_whose_replacement_was_killed_half_way_is_put_in_its_place(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    write_text(out / "text", "old")
+    _killed(f"""
+        import os, pathlib
+        from affectus.files import atomic_path
+        real, done = pathlib.Path.rename, []
+        def rename(self, target):
+            if done:
+                os.kill(os.getpid(), 9)
+            done.append(real(self, target))
+        pathlib.Path.rename = rename
+        with atomic_path({str(out)!r}) as temporary:
+            temporary.mkdir()
+            (temporary / "text").write_text("new")
+    """)
+    assert not out.exists()
+    sweep(tmp_path)
+    assert (out / "text").read_text() == "new"
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+@linux
+def test_a_claim_leaves_nothing(tmp_path: Path) -> None:
+    with claim(tmp_path / "deep" / "er" / "out"), pytest.raises(AffectusError, match="Another affectus is writing"):
+        with claim(tmp_path / "deep" / "er" / "out"):
+            raise AssertionError
+    assert not (tmp_path / "deep").exists()
+    with claim(tmp_path / "out"), claim(tmp_path / "out.txt"):
+        write_text(tmp_path / "out", "text")
+    with scratch_folder() as scratch:
+        assert scratch.is_dir()
+    assert not scratch.exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
