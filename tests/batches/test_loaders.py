@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from affectus.batches import Loader, Scale, Scaler, choose_modalities, fit_scaler
+from affectus.batches import Batch, Loader, Scale, Scaler, choose_modalities, fit_scaler
 from affectus.batches.loaders import mean_over_steps
 from affectus.corpus import Card, Corpus, Ragged, build_corpus
 from affectus.errors import AffectusError
@@ -123,6 +123,21 @@ def test_contextual_batches_hold_the_corpus(corpus) -> None:
             for name in corpus.schemes:
                 np.testing.assert_array_equal(batch.labels[name][video, real], corpus.label(name)[rows[real].numpy()])
                 assert torch.isnan(batch.labels[name][video, ~real]).all()
+
+
+def test_vectors_that_are_not_pooled_beforehand_are_the_same(corpus, monkeypatch) -> None:
+    def batches() -> list[Batch]:
+        scaler = fit_scaler(corpus, View.CONTEXTUAL, ("text", "audio"), Scale.STANDARD)
+        loader = Loader(corpus, "train", View.CONTEXTUAL, ("text", "audio"), scaler, batch_size=3, shuffle=True)
+        return list(loader)
+
+    pooled = batches()
+    monkeypatch.setattr("affectus.batches.loaders.POOLED_BYTES", 0)
+    for one, two in zip(pooled, batches(), strict=True):
+        assert torch.equal(one.rows, two.rows)
+        for name in one.modalities:
+            assert torch.equal(one.features[name], two.features[name])
+            assert torch.equal(one.masks[name], two.masks[name])
 
 
 def test_pad_to(corpus) -> None:

@@ -20,6 +20,8 @@ from affectus.errors import AffectusError, unknown_name
 from affectus.vocabulary import TEXT, View, order_modalities
 
 IntArray = npt.NDArray[np.int64]
+POOLED_BYTES = 1 << 28
+"""Up to so many bytes the contextual view's vectors are pooled and scaled once; more of them, for each batch anew."""
 
 
 def choose_modalities(corpus: Corpus, wanted: Sequence[str] | None, *, encoded: bool = False) -> tuple[str, ...]:
@@ -196,17 +198,16 @@ class Loader:
         self._tokens = corpus if isinstance(corpus, TokenCorpus) and TEXT in self.modalities else None
         self._vectors = tuple(name for name in self.modalities if self._tokens is None or name != TEXT)
         if view is View.CONTEXTUAL:
-            self._samples = corpus.recordings(split)
-            self._lengths = np.array([len(sample) for sample in self._samples])
-            self._pooled, self._present = {}, {}
-            self._position = np.full(len(corpus), -1)
-            self._position[rows] = np.arange(len(rows))
-            for name in self._vectors:
-                self._pooled[name], self._present[name] = _scaled_means(corpus.features[name], rows, scaler, name)
+            self._lengths = corpus.recording_lengths(split)
+            self._starts = np.cumsum(self._lengths) - self._lengths
+            size = 4 * len(rows) * sum(corpus.features[name].dim for name in self._vectors)
+            self._pooled = {
+                name: _scaled_means(corpus.features[name], rows, scaler, name)
+                for name in (self._vectors if size <= POOLED_BYTES else ())
+            }
         else:
             if view is View.ALIGNED:
                 _require_alignment(corpus, self.modalities)
-            self._samples = [np.array([row]) for row in rows]
             self._lengths = np.max([_steps(corpus, name, rows) for name in self.modalities], axis=0)
 
     @property
@@ -219,7 +220,7 @@ class Loader:
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return -(-len(self._samples) // self.batch_size)
+        return -(-len(self._lengths) // self.batch_size)
 
     def __iter__(self) -> Iterator[Batch]:
         generator = np.random.default_rng([self.seed, self.epoch]) if self.shuffle else None
@@ -229,12 +230,13 @@ class Loader:
     def _contextual(self, index: IntArray) -> Batch:
         lengths = self._lengths[index]
         width = max(int(lengths.max()), self.pad_to or 0)
-        rows = np.full((len(index), width), -1)
         mask = np.arange(width) < lengths[:, None]
-        rows[mask] = np.concatenate([self._samples[i] for i in index])
-        position = np.where(mask, self._position[rows], -1)
-        features = {name: torch.from_numpy(self._pooled[name][position]) for name in self._vectors}
-        masks = {name: torch.from_numpy(self._present[name][position]) for name in self._vectors}
+        position = np.where(mask, self._starts[index][:, None] + np.arange(width), -1)
+        rows = np.where(mask, self.rows[position], -1)
+        features, masks = {}, {}
+        for name in self._vectors:
+            values, present = self._means(name, position, mask)
+            features[name], masks[name] = torch.from_numpy(values), torch.from_numpy(present)
         labels = {}
         for name, values in self._labels.items():
             taken = values[rows]
@@ -245,6 +247,18 @@ class Loader:
             tokens = _pad_tokens(self._tokens, np.where(mask, rows, -1))
             masks = self._ordered(masks | {TEXT: tokens.mask.any(dim=-1)})
         return Batch(self.view, features, masks, torch.from_numpy(mask), labels, torch.from_numpy(rows), tokens)
+
+    def _means(
+        self, name: str, position: IntArray, mask: npt.NDArray[np.bool_]
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
+        """Return the scaled means (B, U, dim) and which are there (B, U)."""
+        if name in self._pooled:
+            pooled, present = self._pooled[name]
+            return pooled[position], present[position]
+        pooled, present = _scaled_means(self._corpus.features[name], self.rows[position[mask]], self._scaler, name)
+        number = np.full(mask.shape, -1)
+        number[mask] = np.arange(len(pooled) - 1)
+        return pooled[number], present[number]
 
     def _ordered(self, masks: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         return {name: masks[name] for name in self.modalities}

@@ -1,4 +1,4 @@
-"""Verbs about corpora: import, corpus show, corpus check, corpus align."""
+"""Verbs about corpora: import, corpus show, corpus check, corpus align, corpus join."""
 
 import json
 import sys
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="A corpus folder.", show_default=False)]
-corpus_app = typer.Typer(help="Look at a corpus, check it, align it.", no_args_is_help=True)
+corpus_app = typer.Typer(help="Look at a corpus, check it, align it, join several.", no_args_is_help=True)
 
 
 class ImportCommand(TyperCommand):
@@ -290,6 +290,26 @@ def align(
     with claim(out), _progress("Aligning") as advance:
         corpus = align_corpus(load_corpus(folder), to, modalities=kept, progress=advance)
         save_corpus(corpus, out)
+    show_corpus(corpus, as_json, out)
+
+
+@corpus_app.command("join")
+def join(
+    folders: Annotated[list[Path], typer.Argument(metavar="DIR...", help="Corpus folders.", show_default=False)],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="The corpus folder to write.")],
+    name: Annotated[str | None, typer.Option(help="Of the new corpus; default: that of the first.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Put corpora of one form one after another, such as shards that were imported or extracted by themselves.
+
+    Memory does not grow with the features. Labels, widths and encoders must be the same.
+
+    Example: affectus corpus join SHARDS/0 SHARDS/1 --out CORPUS
+    """
+    from affectus.corpus.joining import join_corpora
+
+    with _progress("Joining") as advance:
+        corpus = join_corpora(folders, out, name=name, progress=advance)
     show_corpus(corpus, as_json, out)
 
 

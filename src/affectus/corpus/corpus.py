@@ -125,15 +125,20 @@ class Corpus:
 
     def recordings(self, split: str | None = None) -> list[npt.NDArray[np.int64]]:
         """Return the rows of each recording (the utterances of one video within one split), in table order."""
+        ends = np.cumsum(self.recording_lengths(split))
+        return np.split(self.rows(split), ends[:-1]) if len(ends) else []
+
+    def recording_lengths(self, split: str | None = None) -> npt.NDArray[np.int64]:
+        """Return how many utterances each recording has; a recording's rows follow each other in those of the split."""
         rows = self.rows(split)
-        starts = self._recording_starts[rows]
-        return np.split(rows, np.flatnonzero(starts)[1:]) if len(rows) else []
+        starts = np.flatnonzero(self._recording_starts[rows])
+        return np.diff(starts, append=len(rows))
 
     @cached_property
     def _recording_starts(self) -> npt.NDArray[np.bool_]:
-        videos, splits = self.table["video"].to_numpy(), self.splits
-        starts = np.ones(len(self), bool)
-        starts[1:] = (videos[1:] != videos[:-1]) | (splits[1:] != splits[:-1])
+        changes = pl.any_horizontal(pl.col(name).ne_missing(pl.col(name).shift()) for name in ("video", "split"))
+        starts = self.table.select(changes.alias("starts"))["starts"].to_numpy().copy()
+        starts[:1] = True
         return starts
 
     def label(self, scheme: str) -> npt.NDArray[np.float32]:

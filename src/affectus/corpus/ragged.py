@@ -1,8 +1,8 @@
 """Sequences of different lengths in one array: values one after another, and where each begins."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +11,34 @@ FloatArray = npt.NDArray[np.floating]
 IntArray = npt.NDArray[np.int64]
 CHUNK_BYTES = 1 << 22
 """Values that are looked at in one go, so that an array larger than memory never is in memory as a whole."""
+
+
+class Parts:
+    """Arrays one after another, read as one, a slice at a time, so that what lies on disk need not be copied.
+
+    Args:
+        parts: (steps, width) arrays of one width, one at least; read as the widest of their types.
+    """
+
+    def __init__(self, parts: Sequence[npt.NDArray[Any]]) -> None:
+        self._parts = [part for part in parts if len(part)] or list(parts[:1])
+        self._ends = np.cumsum([len(part) for part in self._parts])
+        self.dtype = np.result_type(*(part.dtype for part in self._parts))
+        self.shape = (int(self._ends[-1]), *parts[0].shape[1:])
+        self.ndim, self.size = len(self.shape), int(np.prod(self.shape))
+        self.nbytes = self.size * self.dtype.itemsize
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, index: slice) -> npt.NDArray[Any]:
+        begin, end, _ = index.indices(len(self))
+        pieces = []
+        for part, last in zip(self._parts, self._ends.tolist(), strict=True):
+            first = last - len(part)
+            if begin < last and end > first:
+                pieces.append(part[max(begin - first, 0) : end - first])
+        return np.concatenate([np.zeros((0, *self.shape[1:]), self.dtype), *pieces])
 
 
 @dataclass(frozen=True, eq=False)
