@@ -89,8 +89,8 @@ class EnoughError(Exception):
     """Raised to end MMSA's training."""
 
 
-def theirs(name: str, path: Path, epochs: int, batches: int | None) -> dict[str, Any]:
-    """Train MMSA's model, epochs after a warm-up."""
+def mmsa_arguments(name: str, path: Path, folder: Path) -> Any:
+    """Return what MMSA's loader and trainer take for a pickle, after what it needs on a machine without a GPU."""
     import torch
     from torch.optim import lr_scheduler
 
@@ -108,22 +108,31 @@ def theirs(name: str, path: Path, epochs: int, batches: int | None) -> dict[str,
     import MMSA
     from easydict import EasyDict
     from MMSA.config import get_config_regression
-    from MMSA.data_loader import MMDataLoader
-    from MMSA.models import AMIO
-    from MMSA.trains import ATIO
 
     config = Path(MMSA.__file__).parent / "config" / "config_regression.json"
     args = get_config_regression(name, "mosi", config)
+    args.update(
+        EasyDict(
+            {
+                "featurePath": str(path), "device": torch.device("cpu"), "train_mode": "regression", "cur_seed": 1,
+                "model_save_path": folder / "model.pth", "early_stop": 10**6,
+                "custom_feature": "", "feature_T": "", "feature_A": "", "feature_V": "",
+            }
+        )
+    )  # fmt: skip
+    return args
+
+
+def theirs(name: str, path: Path, epochs: int, batches: int | None) -> dict[str, Any]:
+    """Train MMSA's model, epochs after a warm-up."""
+    import torch
+
     with tempfile.TemporaryDirectory() as folder:
-        args.update(
-            EasyDict(
-                {
-                    "featurePath": str(path), "device": torch.device("cpu"), "train_mode": "regression", "cur_seed": 1,
-                    "model_save_path": Path(folder) / "model.pth", "early_stop": 10**6,
-                    "custom_feature": "", "feature_T": "", "feature_A": "", "feature_V": "",
-                }
-            )
-        )  # fmt: skip
+        args = mmsa_arguments(name, path, Path(folder))
+        from MMSA.data_loader import MMDataLoader
+        from MMSA.models import AMIO
+        from MMSA.trains import ATIO
+
         torch.manual_seed(0)
         loaders = MMDataLoader(args, 0)
         model = AMIO(args)
@@ -261,11 +270,15 @@ def anatomy(name: str, corpus_folder: Path) -> dict[str, Any]:
     return {"spent": spent, "operations": operations, "products_per_second": 2 * 1024**3 / min(times)}
 
 
+def child_environment() -> dict[str, str]:
+    """Return the environment of a process that is measured: one thread."""
+    return os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+
+
 def child(python: str, *arguments: str) -> dict[str, Any]:
     """Run this script in a process of its own and return what it found."""
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     command = [python, __file__, "--child", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    done = subprocess.run(command, capture_output=True, text=True, env=child_environment())
     if done.returncode:
         sys.exit(f"{' '.join(command)} failed:\n{done.stderr[-3000:]}")
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
