@@ -120,25 +120,31 @@ def _part(path: Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.parent.absolute() not in _swept:
             sweep(path.parent)
-        while True:
-            holder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=_PART, dir=path.parent))
-            if fcntl is None:
-                handle = None
-                break
-            handle = os.open(holder, os.O_RDONLY)
-            with contextlib.suppress(OSError):  # a file system without locks; then nothing is swept there either
-                fcntl.flock(handle, fcntl.LOCK_EX)
-            if holder.is_dir():
-                break
-            os.close(handle)  # swept by another process before it was locked
+        holder, handle = _new_part(path)
+        while not holder.is_dir():  # swept by another process before it was locked
+            if handle >= 0:
+                os.close(handle)
+            holder, handle = _new_part(path)
     except OSError as error:
         raise explain_os_error(error, path) from error
     try:
         yield holder
     finally:
         shutil.rmtree(holder, ignore_errors=True)
-        if handle is not None:
+        if handle >= 0:
             os.close(handle)
+
+
+def _new_part(path: Path) -> tuple[Path, int]:
+    """Return a new folder beside a path, and what holds its lock; -1 where there are no locks."""
+    holder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=_PART, dir=path.parent))
+    handle = -1
+    # a file system without locks is none's hindrance; nothing is swept there either
+    with contextlib.suppress(OSError):
+        if fcntl is not None:
+            handle = os.open(holder, os.O_RDONLY)
+            fcntl.flock(handle, fcntl.LOCK_EX)
+    return holder, handle
 
 
 def _parts(folder: Path, name: str = "") -> list[Path]:

@@ -24,12 +24,13 @@ class Parts:
         self._parts = [part for part in parts if len(part)] or list(parts[:1])
         self._ends = np.cumsum([len(part) for part in self._parts])
         self.dtype = np.result_type(*(part.dtype for part in self._parts))
-        self.shape = (int(self._ends[-1]), *parts[0].shape[1:])
+        self._length = int(self._ends[-1])
+        self.shape = (self._length, *parts[0].shape[1:])
         self.ndim, self.size = len(self.shape), int(np.prod(self.shape))
         self.nbytes = self.size * self.dtype.itemsize
 
     def __len__(self) -> int:
-        return self.shape[0]
+        return self._length
 
     def __getitem__(self, index: slice) -> npt.NDArray[Any]:
         begin, end, _ = index.indices(len(self))
