@@ -36,6 +36,7 @@ def train(
     init_scaling: str = "source",
     unlabelled: Corpus | str | Path | None = None,
     tell: Callable[[str], None] | None = None,
+    stacked: bool = False,
 ) -> Run:
     """Train a model and return its run; a folder that holds the same run, unfinished, is resumed.
 
@@ -59,6 +60,7 @@ def train(
         init_scaling: ``source`` scales the features that both have as the source does, ``own`` by their own statistics.
         unlabelled: a corpus that is learned from without its labels, by the setting ``unlabelled_method``.
         tell: told in lines what was taken from ``init_from``.
+        stacked: train the seeds as one model, where the model allows it: the same results, sooner.
 
     Raises:
         AffectusError: anything that does not fit, in one sentence.
@@ -99,6 +101,7 @@ def train(
         unlabelled=unread,
         unlabelled_identity=corpus_hash(unlabelled) if isinstance(unlabelled, str | Path) else None,
         tell=tell,
+        stacked=stacked,
     )
     return load_run(out)
 

@@ -1,4 +1,4 @@
-"""The verb that writes a corpus's features in an outside format."""
+"""Verbs that write for other programs: a run as a network, a corpus's features in an outside format."""
 
 from pathlib import Path
 from typing import Annotated
@@ -7,6 +7,46 @@ import typer
 
 from affectus.cli.console import output
 from affectus.files import json_text
+
+
+def export(
+    run: Annotated[Path, typer.Argument(help="A run folder.")],
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="The file to write; FILE.json explains it.")],
+    format: Annotated[str, typer.Option("--format", help="onnx, or torch-export (for torch.export.load).")] = "onnx",
+    seed: Annotated[int | None, typer.Option(help="Whose model; default: the mean of all seeds.")] = None,
+    check: Annotated[
+        bool, typer.Option("--check/--no-check", help="Compare the file with the run on random features.")
+    ] = True,
+    as_json: Annotated[bool, typer.Option("--json", help="Print what FILE.json says.")] = False,
+) -> None:
+    """Write a trained network as one file for other programs, scaling and probabilities included.
+
+    Batch and lengths stay free, and any modality may be missing. The file is compared with the run before it is put in
+    its place.
+
+    Examples:
+
+      affectus export RUN --out model.onnx
+
+      affectus export RUN --seed 0 --format torch-export --out model.pt2
+    """
+    from affectus.predict.portable import CHECKED_LENGTHS, export_run
+
+    found = export_run(run, out, format=format, seed=seed, check=check)
+    if as_json:
+        typer.echo(json_text(found.description))
+        return
+    names = [entry["name"] for entry in found.description["inputs"]]
+    told = [entry["name"] for entry in found.description["outputs"]]
+    typer.echo(f"Wrote {out} ({out.stat().st_size / 1e6:.1f} MB): {', '.join(names)} in, {', '.join(told)} out")
+    if found.difference is None:
+        typer.echo("Not compared with the run.")
+    else:
+        typer.echo(
+            f"Compared with the run on {found.description['check']['batches']} batches of 1 to {CHECKED_LENGTHS[-1]} "
+            f"steps, with and without modalities: it differs by {found.difference:.1e} at most."
+        )
+    typer.echo(f"What goes in and comes out, and the thresholds: {found.sidecar}")
 
 
 def export_features(
@@ -44,5 +84,6 @@ def export_features(
 
 
 def add_to(app: typer.Typer) -> None:
-    """Add the verb to the command line."""
+    """Add the verbs to the command line."""
+    app.command()(export)
     app.command("export-features")(export_features)

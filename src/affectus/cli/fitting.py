@@ -120,6 +120,9 @@ def train(
         typer.Option(help="A corpus to learn from without its labels; unlabelled_method says how."),
     ] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Seeds trained side by side, each in its own process.")] = 1,
+    stacked: Annotated[
+        bool, typer.Option("--stacked", help="Train the seeds as one model, where the model allows it.")
+    ] = False,
     threads: Annotated[int, typer.Option(min=1, help="Threads of each process.")] = 1,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no line per epoch.")] = False,
@@ -189,6 +192,7 @@ def train(
             options={**file.get("options", {}), **options},
             training={**file.get("training", {}), **training},
             jobs=jobs,
+            stacked=stacked,
             threads=threads,
             device=device,
             report=progress,

@@ -60,7 +60,7 @@ class LowRankFusion(nn.Module):
         product: Tensor | None = None
         for name, factor in self.factors.items():
             x = vectors[name]
-            y = torch.cat([x.new_ones(len(x), 1), x], dim=1) @ factor  # (rank, B, out)
+            y = torch.cat([x.new_ones(x.shape[0], 1), x], dim=1) @ factor  # (rank, B, out)
             product = y if product is None else product * y
         assert product is not None
         return torch.einsum("r,rbo->bo", self.weights[0], product) + self.bias

@@ -28,6 +28,7 @@ from affectus.batches.batch import Batch
 from affectus.models.base import Heads, Model, ModelOutput, Paper, check_choice, check_share, register_model
 from affectus.models.space import DROPOUT, Whole, one_of
 from affectus.nn.stepping import StackedInputs, in_step
+from affectus.nn.tracing import State, run_steps
 from affectus.objectives import Task
 from affectus.vocabulary import View
 
@@ -66,7 +67,7 @@ class MultiAttentionBlock(nn.Module):
         scores = self.attend(together)
         if not self.joint:
             scores = scores.unflatten(1, (self.attentions, -1))
-        weights = scores.softmax(dim=-1).view(len(together), self.attentions, self.modalities, -1)
+        weights = scores.softmax(dim=-1).view(together.shape[0], self.attentions, self.modalities, -1)
         attended = weights * h.transpose(0, 1).unsqueeze(1)  # (B, K, modalities, hidden)
         copies = attended.permute(2, 0, 1, 3).flatten(2)  # (modalities, B, K * hidden)
         reduced = torch.relu(torch.baddbmm(self.reduce_bias, copies, self.reduce))  # C_m
@@ -146,21 +147,27 @@ class MARN(Model):
             batch.view,
         )
         x, real = self.entering(features, masks)  # (T, modalities, B, 4 * hidden), (T, modalities, B, 1)
-        size, views = batch.size, len(self.inputs)
+        size, views = x.shape[2], len(self.inputs)
         h = c = x.new_zeros(views, size, self.hidden)
         z = x.new_zeros(size, self.code)
         weights = x.new_zeros(size, self.attention.attentions, views, self.hidden)
-        for entering, there in zip(x.unbind(0), real.unbind(0), strict=True):
+
+        def step(before: State, now: State) -> tuple[State, State]:
+            entering, there = now
+            h, c, z, weights = before
             hybrid = self.hybrid(z).view(size, views, -1).transpose(0, 1)
             total = torch.baddbmm(entering + hybrid, h, self.recurrent)  # W x + U h + V z + b
             enter, forget, leave, candidate = total.chunk(4, dim=-1)
             cell = torch.sigmoid(forget) * c + torch.sigmoid(enter) * torch.tanh(candidate)
             h = torch.where(there, torch.sigmoid(leave) * torch.tanh(cell), h)
             c = torch.where(there, cell, c)
-            found, now = self.attention(h)
+            found, attended = self.attention(h)
             spoken = there.any(dim=0)  # (B, 1)
             z = torch.where(spoken, found, z)
-            weights = torch.where(spoken[:, :, None, None], now, weights)
+            weights = torch.where(spoken[:, :, None, None], attended, weights)
+            return (h, c, z, weights), ()
+
+        h, c, z, weights = run_steps(step, (h, c, z, weights), (x, real))[0]
         fused = torch.cat([h.transpose(0, 1).flatten(1), z], dim=1)
         predictions = self.heads(F.dropout(fused, self.dropout, self.training))
         return ModelOutput(predictions, {"fused": fused, "attention": weights})

@@ -30,6 +30,7 @@ from affectus.errors import AffectusError
 from affectus.models.base import Heads, Model, ModelOutput, Paper, check_share, register_model
 from affectus.models.space import DROPOUT, Real, one_of
 from affectus.nn.stepping import StackedInputs, in_step
+from affectus.nn.tracing import State, run_steps
 from affectus.objectives import Task
 from affectus.vocabulary import View
 
@@ -74,7 +75,10 @@ class MVLSTMLayer(nn.Module):
         """
         x, real = self.inputs(features, masks)  # (T, views, B, 4 * hidden), (T, views, B, 1)
         h = c = x.new_zeros(self.views, x.shape[2], self.hidden)
-        for total, there in zip(x.unbind(0), real.unbind(0), strict=True):
+
+        def step(before: State, now: State) -> tuple[State, State]:
+            total, there = now
+            h, c = before
             if self.own is not None:
                 total = torch.baddbmm(total, h[..., : self.own_units], self.own)
             if self.other is not None:
@@ -83,6 +87,9 @@ class MVLSTMLayer(nn.Module):
             cell = torch.sigmoid(forget) * c + torch.sigmoid(enter) * torch.tanh(candidate)
             h = torch.where(there, torch.sigmoid(leave) * torch.tanh(cell), h)
             c = torch.where(there, cell, c)
+            return (h, c), ()
+
+        h, c = run_steps(step, (h, c), (x, real))[0]
         last: Tensor = h.transpose(0, 1).flatten(1)
         return last
 

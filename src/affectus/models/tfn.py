@@ -168,7 +168,7 @@ def outer_product(vectors: Iterable[Tensor]) -> Tensor:
     """Return the outer product of [1, x] of each vector (B, width), flattened: (B, product of width + 1)."""
     product: Tensor | None = None
     for x in vectors:
-        factor = torch.cat([x.new_ones(len(x), 1), x], dim=1)
+        factor = torch.cat([x.new_ones(x.shape[0], 1), x], dim=1)
         product = factor if product is None else (product.unsqueeze(2) * factor.unsqueeze(1)).flatten(1)
     assert product is not None
     return product

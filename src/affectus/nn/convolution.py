@@ -5,6 +5,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from affectus.nn.masking import real_steps, zero_masked
+from affectus.nn.tracing import is_plain
 
 
 def halved(mask: Tensor) -> Tensor:
@@ -13,7 +14,7 @@ def halved(mask: Tensor) -> Tensor:
     >>> halved(torch.tensor([[True, True, True, False, False]])).tolist()
     [[True, True, False]]
     """
-    return F.pad(mask, (0, mask.shape[1] % 2)).view(len(mask), -1, 2).any(dim=2)
+    return mask[:, ::2] | F.pad(mask, (0, 1))[:, 1::2]
 
 
 class MaskedConv1d(nn.Module):
@@ -65,7 +66,8 @@ class NarrowingConv1d(nn.Module):
         kernel = self.layer.kernel_size[0]
         if kernel == 1:  # a linear layer, and faster as one
             return F.linear(x, self.layer.weight.squeeze(2)), lengths
-        filled = F.pad(x, (0, 0, 0, max(kernel - x.shape[1], 0)))
+        # in plain form what is too much stays, and is masked
+        filled = F.pad(x, (0, 0, 0, kernel - 1 if is_plain() else max(kernel - x.shape[1], 0)))
         y = self.layer(filled.transpose(1, 2)).transpose(1, 2)
         left = (lengths - (kernel - 1)).clamp(min=1) * (lengths > 0)
         return zero_masked(y, real_steps(left, y.shape[1])), left

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from affectus.nn.masking import masked_mean
 from affectus.nn.multihead import MultiHeadAttention
+from affectus.nn.tracing import is_plain
 
 
 def ordered_pairs(names: Sequence[str]) -> list[tuple[str, str]]:
@@ -53,7 +54,10 @@ class CrossModalAttention(nn.Module):
         for (query, key), attention, norm in zip(self.pairs, self.attention, self.norms, strict=True):
             y = attention(x[query], x[key], masks[key])  # (B, T_query, dim)
             alone = there[query] & ~there[key]
-            if bool(alone.any()):
+            if is_plain():
+                own = attention(x[query], x[query], masks[query])
+                y = torch.where(alone[:, None, None], own, y)
+            elif bool(alone.any()):
                 own = attention(x[query][alone], x[query][alone], masks[query][alone])
                 y = y.index_put((alone,), own)
             tokens.append(masked_mean(norm(y), masks[query]))

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from affectus.nn.masking import to_front, zero_masked
+from affectus.nn.tracing import State, is_plain, run_steps
 
 CHUNK = 16
 """Steps whose gates go backward together: few enough to stay in the processor's cache."""
@@ -40,7 +41,8 @@ class BiGRU(nn.Module):
             (B, T, 2 * hidden): the forward state, then the backward one; zero where masked.
         """
         front, lengths = to_front(x, mask)  # (B, T', dim)
-        y = self._stepwise(front, lengths) if x.device.type == "cpu" else self._packed(front, lengths)
+        own = x.device.type == "cpu" or is_plain()
+        y = self._stepwise(front, lengths) if own else self._packed(front, lengths)
         place = (mask.cumsum(dim=1) - 1).clamp(min=0)  # (B, T), where each real step went
         return zero_masked(_gather(y, place), mask)
 
@@ -50,7 +52,7 @@ class BiGRU(nn.Module):
         return padded
 
     def _stepwise(self, x: Tensor, lengths: Tensor) -> Tensor:
-        steps = torch.arange(x.shape[1])
+        steps = torch.arange(x.shape[1], device=x.device)
         # the backward direction reads each sequence from its own end; this order is its own inverse
         turned = torch.where(steps < lengths.unsqueeze(1), lengths.unsqueeze(1) - 1 - steps, steps)  # (B, T')
         both = torch.stack([x, _gather(x, turned)])  # (2, B, T', dim)
@@ -73,7 +75,8 @@ class LastGRU(nn.Module):
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """Map (B, T, dim) and its mask (B, T) to (B, hidden), zero for a sample without a real step."""
         front, lengths = to_front(x, mask)  # (B, T', dim)
-        states = self.layer(front)[0] if x.is_cuda else _states(self.layer, front.unsqueeze(0), ("",))[0]
+        theirs = x.is_cuda and not is_plain()
+        states = self.layer(front)[0] if theirs else _states(self.layer, front.unsqueeze(0), ("",))[0]
         last = _gather(states, (lengths - 1).clamp(min=0).unsqueeze(1)).squeeze(1)
         return zero_masked(last, lengths > 0)
 
@@ -90,8 +93,27 @@ def _states(layer: nn.GRU, x: Tensor, suffixes: tuple[str, ...]) -> Tensor:
     hidden = layer.hidden_size
     # the recurrent bias of the reset and update gates adds to the input's; that of the candidate is gated
     inner_bias = inner_bias + torch.cat([bias[:, : 2 * hidden], torch.zeros_like(bias[:, 2 * hidden :])], dim=1)
+    if is_plain():
+        return _plain(x.transpose(1, 2), inner, inner_bias, recurrent, bias[:, 2 * hidden :]).transpose(1, 2)
     states: Tensor = _Steps.apply(x.transpose(1, 2), inner, inner_bias, recurrent, bias[:, 2 * hidden :])  # type: ignore[no-untyped-call]
     return states.transpose(1, 2)
+
+
+def _plain(x: Tensor, inner: Tensor, bias: Tensor, recurrent: Tensor, candidate_bias: Tensor) -> Tensor:
+    """What :class:`_Steps` does, (D, T, B, dim) to (D, T, B, hidden)."""
+    hidden = recurrent.shape[-1]
+    both = 2 * hidden
+    entering = (x @ inner.transpose(1, 2).unsqueeze(1) + bias[:, None, None]).transpose(0, 1)  # (T, D, B, 3 * hidden)
+
+    def step(before: State, now: State) -> tuple[State, State]:
+        seen = before[0] @ recurrent.transpose(1, 2)  # (D, B, 3 * hidden)
+        reset, update = torch.sigmoid(now[0][..., :both] + seen[..., :both]).chunk(2, dim=-1)
+        candidate = torch.tanh(now[0][..., both:] + reset * (seen[..., both:] + candidate_bias.unsqueeze(1)))
+        after = candidate + update * (before[0] - candidate)
+        return (after,), (after,)
+
+    start = x.new_zeros(x.shape[0], x.shape[2], hidden)
+    return run_steps(step, (start,), (entering,))[1][0].transpose(0, 1)
 
 
 def _gather(x: Tensor, index: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from torch.nn.utils.rnn import PackedSequence
 
 from affectus.nn.packing import Packing, steps_before
+from affectus.nn.tracing import State, is_plain, run_steps
 
 CHUNK = 16
 """Steps whose gates go backward together: few enough to stay in the processor's cache."""
@@ -69,7 +70,7 @@ class LSTM(nn.Module):
 
     def rows(self, rows: Tensor, packing: Packing) -> Tensor:
         """Map packed rows (N, dim) to (N, width)."""
-        if rows.is_cuda and len(rows):
+        if rows.is_cuda and not is_plain() and len(rows):
             packed: PackedSequence = self.layer(PackedSequence(rows, torch.tensor(packing.sizes)))[0]
             return packed.data
         for layer in range(self.layer.num_layers):
@@ -90,10 +91,29 @@ class LSTM(nn.Module):
         inner, recurrent, bias, recurrent_bias = (
             getattr(self.layer, f"{name}_{suffix}") for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
         )
+        if packing.padded:
+            return _plain(rows, inner, bias + recurrent_bias, recurrent, packing)
         found: tuple[Tensor, Tensor] = _Steps.apply(  # type: ignore[no-untyped-call]
             rows, inner, bias + recurrent_bias, recurrent, packing.sizes
         )
         return found
+
+
+def _plain(rows: Tensor, inner: Tensor, bias: Tensor, recurrent: Tensor, packing: Packing) -> tuple[Tensor, Tensor]:
+    """What :class:`_Steps` does, over padded rows (T * B, dim)."""
+    gates = packing.by_step(torch.addmm(bias, rows, inner.T))  # (T, B, 4 * hidden)
+
+    def step(before: State, now: State) -> tuple[State, State]:
+        entering, real = now
+        i, f, g, o = (entering + before[0] @ recurrent.T).chunk(4, dim=-1)
+        cell = torch.sigmoid(f) * before[1] + torch.sigmoid(i) * torch.tanh(g)
+        state = torch.sigmoid(o) * torch.tanh(cell)
+        after = torch.where(real, state, before[0]), torch.where(real, cell, before[1])
+        return after, after
+
+    start = gates.new_zeros(gates.shape[1], recurrent.shape[1])
+    _, (states, cells) = run_steps(step, (start, start), (gates, packing.real))
+    return states.flatten(0, 1), cells.flatten(0, 1)
 
 
 class _Steps(torch.autograd.Function):

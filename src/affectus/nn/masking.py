@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from affectus.nn.tracing import is_plain
+
 
 def zero_masked(x: Tensor, mask: Tensor) -> Tensor:
     """Return (..., d) with the rows where ``mask`` (...) is False set to zero, whatever they hold."""
@@ -33,10 +35,24 @@ def to_front(x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
              [7.]]]), tensor([2]))
     """
     lengths = mask.sum(dim=1)
-    longest = max(int(lengths.max()), 1)
-    order = (~mask).to(torch.uint8).argsort(dim=1, stable=True)[:, :longest]  # (B, T')
+    if is_plain():  # as long as it was
+        longest, order = mask.shape[1], front_order(mask)
+    else:
+        longest = max(int(lengths.max()), 1)
+        order = (~mask).to(torch.uint8).argsort(dim=1, stable=True)[:, :longest]  # (B, T')
     front = x.gather(1, order.unsqueeze(-1).expand(*order.shape, x.shape[-1]))
     return zero_masked(front, real_steps(lengths, longest)), lengths
+
+
+def front_order(mask: Tensor) -> Tensor:
+    """Return which step stands where (B, T) when the real ones come first, in their order, then the masked ones.
+
+    >>> front_order(torch.tensor([[False, True, False, True]])).tolist()
+    [[1, 3, 0, 2]]
+    """
+    steps = torch.arange(mask.shape[1], device=mask.device)
+    # no two are alike, so that no sort needs to be stable
+    return torch.where(mask, steps, steps + mask.shape[1]).argsort(dim=1)
 
 
 def real_steps(lengths: Tensor, steps: int) -> Tensor:

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from affectus.nn.packing import Packing, steps_before
+from affectus.nn.tracing import State, run_steps
 
 
 class GatedMemory(nn.Module):
@@ -61,6 +62,8 @@ class GatedMemory(nn.Module):
                 ],
                 dim=1,
             )
+        if packing.padded:
+            return self._plain(seen, self.candidate(rows), inner[:, dim:], keep, packing)
         found: Tensor = _Steps.apply(  # type: ignore[no-untyped-call]
             seen,
             self.candidate(rows),
@@ -73,6 +76,24 @@ class GatedMemory(nn.Module):
             packing.sizes,
         )
         return found
+
+    def _plain(self, seen: Tensor, candidate: Tensor, inner: Tensor, keep: Tensor | None, packing: Packing) -> Tensor:
+        """What :class:`_Steps` does, over padded rows."""
+        widths = [self.retain_in.out_features, self.update_in.out_features]
+
+        def step(before: State, now: State) -> tuple[State, State]:
+            entering, offered, real, *kept = now
+            hidden = torch.relu(entering + before[0] @ inner.T)
+            retain, update = torch.split(hidden * kept[0] if kept else hidden, widths, dim=-1)
+            after = torch.sigmoid(self.retain_out(retain)) * before[0]
+            after = torch.where(real, after + torch.sigmoid(self.update_out(update)) * offered, before[0])
+            return (after,), (after,)
+
+        entering = [packing.by_step(seen), packing.by_step(candidate), packing.real]
+        if keep is not None:
+            entering.append(packing.by_step(keep))
+        start = candidate.new_zeros(packing.mask.shape[0], candidate.shape[1])
+        return run_steps(step, (start,), entering)[1][0].flatten(0, 1)
 
 
 class _Steps(torch.autograd.Function):

@@ -8,6 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from affectus.nn.masking import zero_masked
+from affectus.nn.tracing import is_plain
+
 MOMENTUM = 0.1
 """How much a batch moves the running statistics; until ten batches were seen, they are plain means over the batches."""
 
@@ -27,7 +30,13 @@ class MaskedBatchNorm(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """Map (..., dim) to the same; zero where ``mask`` (...) is False."""
-        rows, norm = x[mask], self.norm
+        norm = self.norm
+        if not self.training and is_plain():
+            assert norm.running_mean is not None
+            assert norm.running_var is not None
+            scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
+            return zero_masked((x - norm.running_mean) * scale + norm.bias, mask)
+        rows = x[mask]
         if self.training and len(rows) > 1:
             with torch.no_grad():
                 var, mean = torch.var_mean(rows, dim=0, correction=0)

@@ -3,13 +3,19 @@
 The rows of all samples stand step after step, the longest sample first: the samples that have a t-th real step are the
 first ``sizes[t]`` ones, so that a recurrence goes on with the first rows of the state that it has. PyTorch's packed
 sequences have this order too; here masked steps may stand anywhere.
+
+In plain form (:mod:`affectus.nn.tracing`) nothing is cut out: the rows are all padded steps, step after step in the
+order of the samples, and there are no ``sizes``. A recurrence then leaves its state as it is at a masked row.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import torch
 from torch import Tensor
+
+from affectus.nn.masking import front_order, zero_masked
+from affectus.nn.tracing import is_plain
 
 
 @dataclass(frozen=True, eq=False)
@@ -18,9 +24,20 @@ class Packing:
 
     Attributes:
         mask: (B, T) bool, True for real steps.
+        padded: in plain form.
     """
 
     mask: Tensor
+    padded: bool = field(default_factory=is_plain)
+
+    @cached_property
+    def real(self) -> Tensor:
+        """(T, B, 1) bool, in plain form: which rows are real steps, for :meth:`by_step`."""
+        return self.mask.T.unsqueeze(-1)
+
+    def by_step(self, rows: Tensor) -> Tensor:
+        """Return (T, B, d) of (T * B, d), in plain form."""
+        return rows.view(self.mask.shape[1], self.mask.shape[0], rows.shape[1])
 
     @cached_property
     def lengths(self) -> Tensor:
@@ -43,6 +60,8 @@ class Packing:
     def index(self) -> Tensor:
         """(N,) the place of each packed row among the B * T padded ones."""
         count, width = self.mask.shape
+        if self.padded:
+            return torch.arange(count * width, device=self.mask.device).view(count, width).T.flatten()
         longest = len(self.sizes)
         # real steps to the front, in their order
         step = (~self.mask).to(torch.uint8).argsort(dim=1, stable=True)[:, :longest]  # (B, T')
@@ -52,7 +71,9 @@ class Packing:
 
     @cached_property
     def steps(self) -> Tensor:
-        """(N,) which real step of its sample each packed row is, from 0."""
+        """(N,) which real step of its sample each packed row is, from 0; in plain form, of a masked one, the last."""
+        if self.padded:
+            return (self.mask.cumsum(dim=1) - 1).clamp(min=0).T.flatten()
         sizes = torch.tensor(self.sizes, dtype=torch.int64, device=self.mask.device)
         return torch.arange(len(self.sizes), device=self.mask.device).repeat_interleave(sizes)
 
@@ -68,10 +89,14 @@ class Packing:
 
     def pack(self, x: Tensor) -> Tensor:
         """Return the real steps (N, d) of (B, T, d)."""
+        if self.padded:
+            return zero_masked(x, self.mask).transpose(0, 1).flatten(0, 1)
         return x.flatten(0, 1).index_select(0, self.index)
 
     def unpack(self, rows: Tensor) -> Tensor:
         """Return (B, T, d), zero where masked, from (N, d)."""
+        if self.padded:
+            return zero_masked(self.by_step(rows).transpose(0, 1), self.mask)
         padded = rows.new_zeros(self.mask.numel(), rows.shape[-1])
         return padded.index_copy(0, self.index, rows).view(*self.mask.shape, -1)
 
@@ -81,6 +106,11 @@ class Packing:
         Args:
             rank: (B, ...) int64, at most the sample's number of real steps.
         """
+        if self.padded:
+            count, width = self.mask.shape
+            at = front_order(self.mask).gather(1, (rank - 1).clamp(min=0).view(count, -1)).view_as(rank)
+            sample = torch.arange(count, device=rank.device).view(-1, *[1] * (rank.dim() - 1))
+            return torch.where(rank > 0, at * count + sample, count * width)
         if not self.sizes:
             return torch.zeros_like(rank)
         place = self.place.view(-1, *[1] * (rank.dim() - 1))
@@ -98,8 +128,13 @@ class Packing:
     @cached_property
     def turned(self) -> Tensor:
         """(N,) for each row the one that stands there when every sample is read from its end; its own inverse."""
-        count = self.lengths[self._order][self._sample]  # the length of each row's sample
-        return self._starts[count - 1 - self.steps] + self._sample
+        if self.padded:
+            count, width = self.mask.shape
+            mirrored = self.rows_of(self.lengths.unsqueeze(1) - (self.mask.cumsum(dim=1) - 1).clamp(min=0))
+            own = torch.arange(count * width, device=self.mask.device).view(width, count)
+            return torch.where(self.mask.T, mirrored.T, own).flatten()
+        length = self.lengths[self._order][self._sample]  # of each row's sample
+        return self._starts[length - 1 - self.steps] + self._sample
 
     @cached_property
     def _sample(self) -> Tensor:

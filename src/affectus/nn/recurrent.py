@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from affectus.nn.tracing import State, run_steps
+
 
 def hard_sigmoid(x: Tensor) -> Tensor:
     """Keras 2's piecewise linear sigmoid, ``0.2 x + 0.5`` within [0, 1]; PyTorch's own has another slope."""
@@ -95,13 +97,14 @@ class _BiRecurrents(nn.Module):
         drop = None
         if self.training and self.recurrent_dropout:
             drop = F.dropout(state[0].new_ones(directions, batch, hidden), self.recurrent_dropout)
-        outputs = []
-        for x, real in zip(inputs.unbind(0), keep.unbind(0), strict=True):
-            seen = state[0] if drop is None else state[0] * drop
-            after = self.step(x, seen, state)
-            state = tuple(torch.where(real, new, old) for new, old in zip(after, state, strict=True))
-            outputs.append(state[0])
-        out = torch.stack(outputs).view(steps, len(self.names), 2, batch, hidden)
+
+        def step(before: State, now: State) -> tuple[State, State]:
+            x, real = now
+            after = self.step(x, before[0] if drop is None else before[0] * drop, before)
+            kept = tuple(torch.where(real, new, old) for new, old in zip(after, before, strict=True))
+            return kept, kept[:1]
+
+        out = run_steps(step, state, (inputs, keep))[1][0].view(steps, len(self.names), 2, batch, hidden)
         out = torch.cat([out[:, :, 0], out[:, :, 1].flip(0)], dim=-1)  # (U, modality, B, 2 * hidden)
         return {name: out[:, i].transpose(0, 1) for i, name in enumerate(self.names)}
 

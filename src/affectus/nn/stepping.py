@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from affectus.nn.masking import zero_masked
+from affectus.nn.tracing import is_plain
 from affectus.vocabulary import TEXT, View
 
 
@@ -34,11 +35,23 @@ def in_step(
     steps = torch.where(shortest == torch.iinfo(shortest.dtype).max, 0, shortest)  # (B,)
     if TEXT in features:
         steps = torch.where(lengths[TEXT] > 0, lengths[TEXT], steps)
-    i = torch.arange(max(int(steps.max()), 1), device=steps.device)  # (T,)
+    if is_plain():  # as many as there are at most
+        most = _longest(features.values())
+    else:
+        most = max(int(steps.max()), 1)
+    i = torch.arange(most, device=steps.device)  # (T,)
     real = i < steps.unsqueeze(1)  # (B, T)
     count = steps.clamp(min=1).unsqueeze(1)
     found = {name: zero_masked(_parts(x, masks[name], i, count), real) for name, x in features.items()}
     return found, {name: real & (lengths[name] > 0).unsqueeze(1) for name in features}
+
+
+def _longest(padded: Iterable[Tensor]) -> int:
+    """The largest T of (B, T, dim)."""
+    first, *rest = (x.shape[1] for x in padded)
+    for steps in rest:
+        first = torch.sym_max(first, steps)  # type: ignore[no-untyped-call]
+    return first
 
 
 def equal_parts(x: Tensor, mask: Tensor, count: int) -> Tensor:

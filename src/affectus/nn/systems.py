@@ -53,6 +53,15 @@ class LSTMSystem(nn.Module):
         before, now, last = {}, {}, []
         for name, layer in self.layers.items():
             assert isinstance(layer, LSTM)
+            if packing.padded:
+                own = Packing(masks[name])
+                rows = own.pack(features[name])
+                states, shown = layer.cells(rows, own) if self.cells else (layer.rows(rows, own),) * 2
+                last.append(own.last(states))
+                now[name] = shown  # which stays at a masked step
+                first = shown.new_zeros(union.shape[0], shown.shape[1])
+                before[name] = torch.cat([first, shown]).narrow(0, 0, union.shape[0] * union.shape[1])
+                continue
             alike = torch.equal(masks[name], union)
             own = packing if alike else Packing(masks[name])
             rows = own.pack(features[name])

@@ -13,6 +13,7 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from affectus.files import atomic_path
+from affectus.models import Model
 from affectus.models.storage import save_weights
 from affectus.training.module import FitModule
 
@@ -92,28 +93,44 @@ class EpochEnd(Callback):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Judge the epoch."""
         assert isinstance(pl_module, FitModule)
-        epoch, stage = trainer.current_epoch, pl_module.current_stage.name
         # asked here, since the Trainer calls a module's own hook only after those of the callbacks
         figures = {name: round(value, 6) for name, value in pl_module.finish_epoch().items()}
+        seconds = time.monotonic() - self._started
+        if self.judge(pl_module.model, pl_module.current_stage.name, trainer.current_epoch, figures, seconds):
+            trainer.should_stop = True
+        # a run that was resumed from its last epoch would not know that it was to stop
+        if not trainer.should_stop and time.monotonic() - self._saved >= CHECKPOINT_SECONDS:
+            trainer.save_checkpoint(self.checkpoint)
+            self._saved = time.monotonic()
+
+    def judge(self, model: Model, stage: str, epoch: int, figures: dict[str, float], seconds: float) -> bool:
+        """Select, keep, record and report an epoch.
+
+        Args:
+            model: as it is after the epoch.
+            stage: of its training.
+            epoch: from 0.
+            figures: of the epoch.
+            seconds: that it took so far.
+
+        Returns:
+            True if training should stop.
+        """
+        started = time.monotonic()
         for name, figure in self.select.items():
             if self._improved(name, figure, figures):
                 self.best_epochs[name] = epoch
-                save_weights(pl_module.model, self.folder / f"{name}.safetensors")
+                save_weights(model, self.folder / f"{name}.safetensors")
         if self.keep_epochs:
-            save_weights(pl_module.model, self.folder / "epochs" / f"{stage}-{epoch:04d}.safetensors")
-        seconds = round(time.monotonic() - self._started, 4)
+            save_weights(model, self.folder / "epochs" / f"{stage}-{epoch:04d}.safetensors")
+        seconds = round(seconds + time.monotonic() - started, 4)
         if self.record:
             self.record(epoch)
         self.history.append({"stage": stage, "epoch": epoch, **figures, "seconds": seconds})
         if self.report:
             self.report(stage, epoch, figures)
         last_best = max(0, *self.best_epochs.values())
-        if self.patience is not None and any(self.select.values()) and epoch - last_best >= self.patience:
-            trainer.should_stop = True
-        # a run that was resumed from its last epoch would not know that it was to stop
-        if not trainer.should_stop and time.monotonic() - self._saved >= CHECKPOINT_SECONDS:
-            trainer.save_checkpoint(self.checkpoint)
-            self._saved = time.monotonic()
+        return self.patience is not None and any(self.select.values()) and epoch - last_best >= self.patience
 
     def _improved(self, name: str, figure: str | None, figures: Mapping[str, float]) -> bool:
         if figure is None:

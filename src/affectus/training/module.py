@@ -13,6 +13,7 @@ from affectus.batches import Batch
 from affectus.batches.corruption import hide_modalities
 from affectus.errors import AffectusError
 from affectus.models import Model, Stage
+from affectus.models.base import ParameterGroup
 from affectus.models.with_text import GROUP as TEXT_GROUP
 from affectus.objectives import Weighing
 from affectus.objectives.weighing import UncertaintyWeights, loss_weights, surgery
@@ -77,27 +78,11 @@ class FitModule(LightningModule):
         return found
 
     def _optimizer_of(self, part: Stage) -> torch.optim.Optimizer:
-        groups = []
-        for name, group in part.groups.items():
-            entry: dict[str, Any] = {"params": list(group.parameters), "name": name}
-            if group.learning_rate is not None:
-                entry["lr"] = group.learning_rate
-            if group.weight_decay is not None:
-                entry["weight_decay"] = group.weight_decay
-            groups.append(entry)
+        groups = [(name, group, list(group.parameters)) for name, group in part.groups.items()]
         if self.uncertainty is not None and part is self.current_stage:
-            groups.append({"params": list(self.uncertainty.parameters()), "name": "uncertainty", "weight_decay": 0.0})
-        rate, decay = self.settings.learning_rate, self.settings.weight_decay
-        kinds: dict[Optimizer, type[torch.optim.Optimizer]] = {
-            Optimizer.ADAM: torch.optim.Adam,
-            Optimizer.ADAMW: torch.optim.AdamW,
-            Optimizer.ADADELTA: torch.optim.Adadelta,
-            Optimizer.RMSPROP: torch.optim.RMSprop,
-            Optimizer.SGD: torch.optim.SGD,
-        }
-        # PyTorch's own loop goes through the memory a dozen times for each weight
-        fused: dict[str, Any] = {"fused": True} if self.settings.optimizer in (Optimizer.ADAM, Optimizer.ADAMW) else {}
-        return kinds[self.settings.optimizer](groups, lr=rate, weight_decay=decay, **fused)  # type: ignore[call-arg]
+            own = list(self.uncertainty.parameters())
+            groups.append(("uncertainty", ParameterGroup(own, weight_decay=0.0), own))
+        return build_optimizer(groups, self.settings)
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
         """Move a batch."""
@@ -147,7 +132,7 @@ class FitModule(LightningModule):
 
     def on_train_epoch_start(self) -> None:
         """Seed the epoch."""
-        number = (self.seed * 1009 + self.stage_number) * 100_003 + self.current_epoch
+        number = epoch_number(self.seed, self.stage_number, self.current_epoch)
         torch.manual_seed(number)
         # numbers of its own, so that what a model draws is the same with and without
         self._hiding.manual_seed((1 << 40) + number)
@@ -273,3 +258,37 @@ class FitModule(LightningModule):
                 remedy="Lower the learning rate, or set clip=1.0; `affectus corpus check` shows odd features",
             )
         return means
+
+
+def build_optimizer(
+    groups: Sequence[tuple[str, ParameterGroup, Sequence[Tensor]]], settings: TrainingSettings
+) -> torch.optim.Optimizer:
+    """Return a run's optimiser.
+
+    Args:
+        groups: of parameters: name, what is set for it, and the tensors themselves.
+        settings: of the run.
+    """
+    entries = []
+    for name, group, parameters in groups:
+        entry: dict[str, Any] = {"params": list(parameters), "name": name}
+        if group.learning_rate is not None:
+            entry["lr"] = group.learning_rate
+        if group.weight_decay is not None:
+            entry["weight_decay"] = group.weight_decay
+        entries.append(entry)
+    kinds: dict[Optimizer, type[torch.optim.Optimizer]] = {
+        Optimizer.ADAM: torch.optim.Adam,
+        Optimizer.ADAMW: torch.optim.AdamW,
+        Optimizer.ADADELTA: torch.optim.Adadelta,
+        Optimizer.RMSPROP: torch.optim.RMSprop,
+        Optimizer.SGD: torch.optim.SGD,
+    }
+    # PyTorch's own loop goes through the memory a dozen times for each weight
+    fused: dict[str, Any] = {"fused": True} if settings.optimizer in (Optimizer.ADAM, Optimizer.ADAMW) else {}
+    return kinds[settings.optimizer](entries, lr=settings.learning_rate, weight_decay=settings.weight_decay, **fused)  # type: ignore[call-arg]
+
+
+def epoch_number(seed: int, stage: int, epoch: int) -> int:
+    """Return what the random numbers of an epoch are seeded with."""
+    return (seed * 1009 + stage) * 100_003 + epoch

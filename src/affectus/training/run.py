@@ -177,6 +177,24 @@ def _check_learning_without_labels(config: RunConfig, model: AnyModel) -> None:
         )
 
 
+def _check_stacked(config: RunConfig, model: AnyModel, source: Source | None, unlabelled: Corpus | None) -> None:
+    from affectus.training.stacking import why_apart
+
+    reason = "it is not trained by gradient"
+    if source is not None or unlabelled is not None:
+        reason = "it starts from another run" if source is not None else "it learns from utterances without labels"
+    elif isinstance(model, Model):
+        found = why_apart(model, config.training)
+        if found is None:
+            return
+        reason = found
+    raise AffectusError(
+        f"The seeds of the model {config.model!r} cannot be trained as one",
+        got=reason,
+        remedy="Leave --stacked out; --jobs trains seeds side by side",
+    )
+
+
 def _check_text(entry: ModelEntry, settings: TrainingSettings) -> None:
     if settings.text_layers and settings.text_encoder is None:
         raise AffectusError(
@@ -207,6 +225,7 @@ def train_run(
     unlabelled: Corpus | None = None,
     unlabelled_identity: str | None = None,
     tell: Callable[[str], None] | None = None,
+    stacked: bool = False,
 ) -> Path:
     """Train every seed that is not yet trained in ``out`` and return the run folder.
 
@@ -227,6 +246,7 @@ def train_run(
         unlabelled: learned from without its labels.
         unlabelled_identity: its hash, if it has a folder. With it the seeds are trained one after another.
         tell: told in lines what was taken from the source.
+        stacked: train the seeds as one model whose weights have an axis more, see :mod:`affectus.training.stacking`.
 
     Raises:
         AffectusError: the folder holds another run, or is in use; the training diverged; the source or the unlabelled
@@ -250,6 +270,8 @@ def train_run(
         check_unlabelled(unlabelled, inputs, encoded=text is not None)
         if text is not None:
             text.tokenize(unlabelled, config)
+    if stacked:
+        _check_stacked(config, built if text is None else text.before(built), source, unlabelled)
     init = None
     if source is not None:
         whose = whose_scaling(source, inputs, None if text is None else text.identity.weights)
@@ -304,7 +326,9 @@ def train_run(
         with atomic_path(out / "scaling.safetensors") as temporary:
             save_arrays(scaler.arrays(), temporary)
         fit_majority(corpus, config, tasks, scaler, out / "majority.safetensors")
-        if apart:
+        if stacked and len(pending) > 1:
+            _fit_stacked(config, corpus, tasks, scaler, pending, out, scorer, report, device)
+        elif apart:
             assert corpus_folder is not None
             _fit_in_processes(file, scaler, corpus_folder, pending, out, scorer, report, jobs, threads, device, source)
         else:
@@ -443,6 +467,20 @@ def _fit_seed(
         model = _best_of_each_task(config, inputs, tasks, folder, text)
     else:
         save_weights(model, folder / "model.safetensors")
+    _finish_seed(model, tasks, valid, folder, scorer, result, history, started)
+
+
+def _finish_seed(
+    model: AnyModel,
+    tasks: Sequence[Task],
+    valid: Loader | None,
+    folder: Path,
+    scorer: EpochScorer | None,
+    result: dict[str, Any],
+    history: Sequence[dict[str, Any]],
+    started: float,
+) -> None:
+    """Write what a trained seed leaves beside its weights, and clear what training left."""
     if valid is not None:
         predictions = predict_batches(model, tasks, valid)
         with atomic_path(folder / "valid.safetensors") as temporary:
@@ -461,6 +499,68 @@ def _tidy(folder: Path) -> None:
     sweep(folder)
     for path in (folder / CHECKPOINT, *folder.glob(f"{BEST}*.safetensors"), folder / "stages", folder / RECORDED):
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+
+
+def _fit_stacked(
+    config: RunConfig,
+    corpus: Corpus,
+    tasks: tuple[Task, ...],
+    scaler: Scaler,
+    seeds: Sequence[int],
+    out: Path,
+    scorer: EpochScorer | None,
+    report: Reporter | None,
+    device: str,
+) -> None:
+    """Train several seeds as one model; each leaves what :func:`_fit_seed` leaves."""
+    from affectus.training.callbacks import EpochEnd
+    from affectus.training.stacking import StackedFit, recorder
+
+    started, settings = time.monotonic(), config.training
+    inputs = {name: corpus.dims[name] for name in config.modalities}
+    models, trains, ends = [], [], []
+    has_valid = bool((corpus.splits == Split.VALID).any())
+    valid = make_loader(config, corpus, Split.VALID, scaler) if has_valid else None
+    splits = [split for split in (Split.VALID, Split.TEST) if (corpus.splits == split).any()]
+    epochs = settings.epochs
+    for seed in seeds:
+        folder = out / f"seed-{seed}"
+        folder.mkdir(parents=True, exist_ok=True)
+        # what a killed training by itself left, with which this one does not go on
+        (folder / CHECKPOINT).unlink(missing_ok=True)
+        shutil.rmtree(folder / RECORDED, ignore_errors=True)
+        trains.append(make_loader(config, corpus, Split.TRAIN, scaler, shuffle=True, seed=seed))
+        torch.manual_seed(seed)
+        model = _create(config, inputs, tasks)
+        assert isinstance(model, Model)
+        models.append(model)
+        epochs = model.stages()[0].epochs or settings.epochs
+        end = EpochEnd(
+            folder,
+            folder / CHECKPOINT,
+            select={BEST: f"valid.{settings.select}" if valid is not None and model.stages()[0].select else None},
+            higher=settings.select not in LOSSES and scorer is not None and scorer.higher_is_better(settings.select),
+            patience=settings.patience,
+            keep_epochs=settings.keep_epochs,
+            record=None,
+            report=_reporter(report, seed, epochs),
+        )
+        ends.append(end)
+    where = torch.device("cuda" if device == "cuda" or (device == "auto" and torch.cuda.is_available()) else "cpu")
+    fit = StackedFit(models, settings, seeds, trains, valid, scorer, ends, where)
+    recorded: dict[str, Loader] = {}
+    if settings.record_epochs:
+        recorded = {split: make_loader(config, corpus, split, scaler) for split in splits}
+        for i, seed in enumerate(seeds):
+            ends[i].record = recorder(fit, i, splits, out / f"seed-{seed}" / RECORDED)
+    fit.run(epochs, recorded)
+    for seed, model, end in zip(seeds, models, ends, strict=True):
+        folder = out / f"seed-{seed}"
+        load_weights(model, folder / f"{BEST}.safetensors")
+        model.to("cpu").stage = "done"
+        save_weights(model, folder / "model.safetensors")
+        result = {"seed": seed, "parameters": model.parameter_count(), "best_epoch": end.best_epochs[BEST]}
+        _finish_seed(model, tasks, valid, folder, scorer, result, end.history, started)
 
 
 def _of_tasks(tasks: Sequence[Task]) -> dict[str, str]:

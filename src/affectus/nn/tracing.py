@@ -1,0 +1,66 @@
+"""Networks as tracers and batching transforms can take them: no shape that depends on a value, no gradient of our own.
+
+A recurrence is fast on a CPU because padding is cut out and because its gradient is written out. Neither can be
+exported to ONNX, nor be computed for several sets of weights at once by ``torch.vmap``. In plain form, padding stays, a
+masked step leaves the state as it is, and PyTorch derives the gradient: the same results, but for rounding.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+import torch
+from torch import Tensor
+
+State = tuple[Tensor, ...]
+Step = Callable[[State, State], tuple[State, State]]
+"""From the state before and what enters at a step to the state after and what is given out."""
+_PLAIN: ContextVar[bool] = ContextVar("plain", default=False)
+
+
+def exporting() -> bool:
+    """True while ``torch.export`` traces a network."""
+    return bool(torch.compiler.is_exporting())
+
+
+def is_plain() -> bool:
+    """True where a network has to run in plain form: while it is exported, and within :func:`plain`."""
+    return _PLAIN.get() or exporting()
+
+
+@contextmanager
+def plain() -> Iterator[None]:
+    """Let networks run in plain form within the block."""
+    token = _PLAIN.set(True)
+    try:
+        yield
+    finally:
+        _PLAIN.reset(token)
+
+
+def run_steps(step: Step, state: Sequence[Tensor], entering: Sequence[Tensor]) -> tuple[State, State]:
+    """Go through the steps of a recurrence: a loop, or, while exporting, one operation for any number of steps.
+
+    Args:
+        step: of the recurrence; it may use tensors from outside, such as weights.
+        state: before the first step.
+        entering: per step, each (T, ...).
+
+    Returns:
+        The state after the last step, and what was given out at each step, each (T, ...).
+    """
+    if exporting():
+        from torch._higher_order_ops.scan import scan
+
+        def body(before: list[Tensor], now: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+            after, given = step(tuple(before), tuple(now))
+            # what is carried and what is given out must not be one tensor
+            return list(after), [x.clone() for x in given]
+
+        last, all_given = scan(body, [x.clone() for x in state], list(entering))
+        return tuple(last), tuple(all_given)
+    after, outputs = tuple(state), []
+    for now in zip(*(x.unbind(0) for x in entering), strict=True):
+        after, given = step(after, now)
+        outputs.append(given)
+    return after, tuple(torch.stack(parts) for parts in zip(*outputs, strict=True))
