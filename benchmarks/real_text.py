@@ -3,8 +3,9 @@
     python benchmarks/real_text.py --data DATA --work runs/text [--only mosi,mosei,sims] [--seeds 3] [--jobs 1]
 
 DATA is the folder of data sets (AFFECTUS_DATA). A run that is there already is not trained again, and one that was
-stopped goes on. Learning rates and the strength of the linear models' penalty are chosen on valid with seed 0, epochs
-on valid; the split that is judged chooses nothing. On a machine with a GPU the encoder is also trained as a whole.
+stopped goes on. The loss of real values and the strength of the linear models' penalty are chosen on valid with seed 0,
+epochs on valid; the split that is judged chooses nothing. On a machine with a GPU the encoder is also trained as a
+whole. A page made with --only tells of these corpora alone; those that were run before cost nothing.
 """
 
 import argparse
@@ -24,18 +25,27 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import torch
 
 from affectus.api import evaluate, train
-from affectus.corpus import Corpus, load_corpus
+from affectus.corpus import Corpus, load_corpus, save_corpus
 from affectus.corpus.readers import import_corpus
 from affectus.corpus.storage import corpus_hash
 from affectus.evaluation.significance import compare_runs
+from affectus.features.text import add_text_features
 from affectus.files import read_json, write_text
 from affectus.training import Run, load_run
 from affectus.vocabulary import View
 
 TASKS = ["polarity", "intensity"]
-TUNED = {"epochs": 4, "batch_size": 32}
-"""Of the runs whose encoder is trained; the model's own stopping is never reached."""
-RATES, TEXT_RATES = (5e-4, 5e-3), (2e-5, 1e-4)
+TOKENS = 50
+SETTINGS = {
+    "batch_size": 32,
+    "epochs": 4,
+    "learning_rate": 5e-4,
+    "text_learning_rate": 3e-4,
+    "average_weights": 0.98,
+    "record_epochs": False,
+}
+"""The encoder's rate after a trial of 2e-4 and 3e-4 on the valid split of CMU-MOSI."""
+LOSSES = ("mse", "l1")
 PENALTIES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3)
 STRENGTHS = (30.0, 100.0, 300.0, 1000.0, 3000.0, 10000.0)
 
@@ -49,22 +59,16 @@ class System:
     layers: int
     view: View | None = None
     training: dict[str, Any] = field(default_factory=dict)
-    grid: dict[str, tuple[float, ...]] = field(default_factory=dict)
+    grid: dict[str, tuple[float | str, ...]] = field(default_factory=dict)
 
 
-BOTH = {"learning_rate": RATES[:1], "text_learning_rate": TEXT_RATES}
+GRID = {"real_loss": LOSSES}
 SYSTEMS = [
-    System("ufen_mtfn, frozen", "ufen_mtfn", 0, View.UNALIGNED, {"batch_size": 32}, {"learning_rate": RATES}),
-    System("ufen_mtfn, last two layers", "ufen_mtfn", 2, View.UNALIGNED, TUNED, BOTH),
-    System(
-        "mtmm_es, last two layers",
-        "mtmm_es",
-        2,
-        training={"epochs": 4, "batch_size": 4},
-        grid={"learning_rate": (1e-3,), "text_learning_rate": TEXT_RATES},
-    ),
+    System("ufen_mtfn, frozen", "ufen_mtfn", 0, View.UNALIGNED, SETTINGS, GRID),
+    System("ufen_mtfn, last two layers", "ufen_mtfn", 2, View.UNALIGNED, SETTINGS, GRID),
 ]
-WHOLE = System("ufen_mtfn, whole encoder", "ufen_mtfn", -1, View.UNALIGNED, TUNED, BOTH)
+WHOLE = System("ufen_mtfn, whole encoder", "ufen_mtfn", -1, View.UNALIGNED, SETTINGS, GRID)
+AVERAGED = "seeds averaged"
 
 
 @dataclass(frozen=True)
@@ -74,27 +78,27 @@ class Study:
     name: str
     title: str
     command: str
-    make: Callable[[Path, Path], Corpus]
+    make: Callable[[Path], Corpus]
     protocol: str
     notes: str
+    frozen: bool = False
+    """Show the model with a frozen encoder, too."""
 
 
-def make_mosi(data: Path, out: Path) -> Corpus:
+def make_mosi(data: Path) -> Corpus:
     folder = data / "cmu_mosi"
     source, splits = folder / "mosi_utterance.npz", folder / "splits.json"
-    return import_corpus("mosi-npz", source, splits=splits, splits_key="standard", out=out)
+    return import_corpus("mosi-npz", source, splits=splits, splits_key="standard")
 
 
-def make_mosei(data: Path, out: Path) -> Corpus:
+def make_mosei(data: Path) -> Corpus:
     source = data / "cmu_mosei" / "mosei_valtest_text.csv"
-    return import_corpus("mosei-text", source, rename_splits="test=train,valid=test", valid_fraction=0.15, out=out)
+    return import_corpus("mosei-text", source, rename_splits="test=train,valid=test", valid_fraction=0.15)
 
 
-def make_sims(data: Path, out: Path) -> Corpus:
+def make_sims(data: Path) -> Corpus:
     source = data / "ch_sims" / "sims_labels_text.csv"
-    return import_corpus(
-        "sims", source, text_column="english", rename_splits="valid=test", valid_fraction=0.15, out=out
-    )
+    return import_corpus("sims", source, text_column="english", rename_splits="valid=test", valid_fraction=0.15)
 
 
 STUDIES = [
@@ -105,6 +109,7 @@ STUDIES = [
         make_mosi,
         "mmsa",
         "39 videos to train, 9 to choose, 24 to judge. The file's own vectors, which have seen labels, are not used.",
+        frozen=True,
     ),
     Study(
         "mosei",
@@ -135,6 +140,7 @@ METRICS = [
     "intensity.acc7",
     "intensity.acc5",
 ]
+CHOOSING = "intensity.mae"
 COMPARED = ["polarity.accuracy", "polarity.weighted_f1", "intensity.mae", "intensity.pearson"]
 
 
@@ -165,13 +171,16 @@ def head(arguments: argparse.Namespace) -> str:
 Made by `python benchmarks/real_text.py` on {datetime.date.today()} with Python {platform.python_version()},
 {packages},
 on {device}; {arguments.seeds} seeds, mean ± standard deviation over seeds. Text alone, encoder `{arguments.encoder}`,
-50 tokens at most.
+{TOKENS} tokens at most.
 
 *linear* is logistic and ridge regression on the mean of the frozen encoder's token vectors, its penalties chosen on
-valid: C among {listed(PENALTIES)}, alpha among {listed(STRENGTHS)}. The other models' learning rates are chosen on
-valid with seed 0, by the sum of the tasks' losses: of a frozen encoder the model's among {listed(RATES)}, of a trained
-one the encoder's among {listed(TEXT_RATES)}. Where the encoder is trained there are 4 epochs at most. *Majority* is
-fitted on train.
+valid: C among {listed(PENALTIES)}, alpha among {listed(STRENGTHS)}. The other models have
+{SETTINGS["epochs"]} epochs at most, a learning rate of {SETTINGS["learning_rate"]:g}, of a trained encoder
+{SETTINGS["text_learning_rate"]:g}, and judge a moving average of their weights (decay
+{SETTINGS["average_weights"]:g}). The loss of real values ({" or ".join(LOSSES)}) is chosen on valid with seed 0, by the
+error of intensity; the epoch is chosen on valid, too.
+*Seeds averaged*: the mean of what the seeds say, judged
+as one system. *Majority* is fitted on train.
 """
 
 
@@ -182,13 +191,19 @@ def listed(values: tuple[float, ...]) -> str:
 def run_study(study: Study, systems: list[System], arguments: argparse.Namespace) -> str:
     folder = arguments.work / study.name
     if not (folder / "corpus" / "card.json").is_file():
-        study.make(arguments.data, folder / "corpus")
+        # with the frozen encoder's vectors, which linear models read; the encoder takes their place in the others
+        made = add_text_features(study.make(arguments.data), encoder=arguments.encoder, max_tokens=TOKENS)
+        save_corpus(made, folder / "corpus")
     corpus = load_corpus(folder / "corpus")
     runs, chosen = {}, {}
     runs["linear"], chosen["linear"] = best_linear(folder, arguments)
-    for system in systems:
+    for system in systems if study.frozen else systems[1:]:
         runs[system.name], chosen[system.name] = best_run(system, folder, arguments)
-    found = {name: evaluate(run, corpus, protocol=study.protocol) for name, run in runs.items()}
+    found = {}
+    for name, run in runs.items():
+        found[name] = evaluate(run, corpus, protocol=study.protocol)
+        if len(run.seeds) > 1:
+            found[f"{name}, {AVERAGED}"] = evaluate(run, corpus, protocol=study.protocol, ensemble=True)
     metrics = [name for name in METRICS if all(name in evaluation.values for evaluation in found.values())]
     lines = [
         f"\n## {study.title}\n\n`{study.command}`\n",
@@ -202,21 +217,23 @@ def run_study(study: Study, systems: list[System], arguments: argparse.Namespace
     for name, evaluation in found.items():
         cells = []
         for metric in metrics:
-            spread = f" ± {evaluation.std(metric):.3f}" if len(evaluation.seeds) > 1 else ""
+            spread = f" ± {evaluation.std(metric):.3f}" if len(evaluation.values[metric]) > 1 else ""
             cells.append(f"{evaluation.mean(metric):.3f}{spread}")
-        lines.append(f"| {name} | {chosen[name]} | {pace(runs[name])} | " + " | ".join(cells) + " |")
+        told = [chosen[name], pace(runs[name])] if name in runs else ["", ""]
+        lines.append(f"| {name} | {' | '.join(told)} | " + " | ".join(cells) + " |")
     lines += [
         "\nAgainst *linear*, difference with its 95 % interval (paired bootstrap over videos, 10,000 draws):\n",
         "| system | metric | difference | 95 % interval | p (Holm, within the row's system) |",
         "|---|---|---|---|---|",
     ]
     for name, run in runs.items():
-        if name != "linear":
-            for d in compare_runs([runs["linear"], run], corpus, split="test", metrics=COMPARED):
+        for ensemble in (False, True) if name != "linear" else ():
+            against = compare_runs([runs["linear"], run], corpus, split="test", metrics=COMPARED, ensemble=ensemble)
+            for d in against:
                 low, high = d.interval
                 lines.append(
-                    f"| {name} | {d.metric} | {d.difference:+.4f} | [{low:+.4f}, {high:+.4f}] | "
-                    f"{d.p_videos_corrected:.4f} |"
+                    f"| {name}{f', {AVERAGED}' if ensemble else ''} | {d.metric} | {d.difference:+.4f} | "
+                    f"[{low:+.4f}, {high:+.4f}] | {d.p_videos_corrected:.4f} |"
                 )
     return "\n".join(lines) + "\n"
 
@@ -228,26 +245,31 @@ def best_linear(folder: Path, arguments: argparse.Namespace) -> tuple[Run, str]:
         out = folder / f"linear-{c:g}-{alpha:g}"
         runs.append((c, alpha, fit(arguments, folder, "linear", out, options={"C": c, "alpha": alpha})))
     c = max(runs, key=lambda run: on_valid(run[2], "polarity.accuracy"))[0]
-    alpha = min(runs, key=lambda run: on_valid(run[2], "intensity.mae"))[1]
+    alpha = min(runs, key=lambda run: on_valid(run[2], CHOOSING))[1]
     out = folder / f"linear-{c:g}-{alpha:g}"
     return fit(arguments, folder, "linear", out, options={"C": c, "alpha": alpha}), f"C {c:g}, alpha {alpha:g}"
 
 
 def best_run(system: System, folder: Path, arguments: argparse.Namespace) -> tuple[Run, str]:
-    """Return the run whose learning rates were best on valid with seed 0, trained for all seeds."""
+    """Return the run whose settings were best on valid with seed 0, trained for all seeds."""
     candidates = []
-    for rates in itertools.product(*system.grid.values()):
-        chosen = dict(zip(system.grid, rates, strict=True))
-        out = folder / "-".join([system.model, str(system.layers), *(f"{rate:g}" for rate in rates)])
-        settings = {**system.training, **chosen, "select": "task_loss", "text_layers": system.layers}
-        run = fit(arguments, folder, system.model, out, view=system.view, training=settings)
-        rows = [json.loads(line) for line in (run.seed_folder(0) / "history.jsonl").read_text().splitlines()]
-        candidates.append((min(row["valid.task_loss"] for row in rows), chosen, out, settings))
+    for values in itertools.product(*system.grid.values()):
+        chosen = dict(zip(system.grid, values, strict=True))
+        out = folder / "-".join([system.model, str(system.layers), *map(str, values)])
+        training = {
+            **system.training,
+            **chosen,
+            "select": "task_loss",
+            "text_layers": system.layers,
+            "text_encoder": arguments.encoder,
+            "text_max_tokens": TOKENS,
+        }
+        settings = {"view": system.view, "training": training}
+        run = fit(arguments, folder, system.model, out, **settings)
+        candidates.append((on_valid(run, CHOOSING), chosen, out, settings))
     _, chosen, out, settings = min(candidates, key=lambda candidate: candidate[0])
-    run = fit(
-        arguments, folder, system.model, out, view=system.view, training=settings, seeds=arguments.seeds,
-    )  # fmt: skip
-    return run, ", ".join(f"{name} {rate:g}" for name, rate in chosen.items())
+    run = fit(arguments, folder, system.model, out, seeds=arguments.seeds, **settings)
+    return run, ", ".join(f"{name} {value}" for name, value in chosen.items())
 
 
 def fit(arguments: argparse.Namespace, folder: Path, model: str, out: Path, **settings: Any) -> Run:
@@ -256,17 +278,7 @@ def fit(arguments: argparse.Namespace, folder: Path, model: str, out: Path, **se
         (out / f"seed-{seed}" / "result.json").is_file() for seed in range(settings.get("seeds", 1))
     ):
         return load_run(out)
-    training = {"text_encoder": arguments.encoder, **settings.pop("training", {})}
-    return train(
-        model,
-        folder / "corpus",
-        tasks=TASKS,
-        modalities=["text"],
-        out=out,
-        training=training,
-        jobs=arguments.jobs,
-        **settings,
-    )
+    return train(model, folder / "corpus", tasks=TASKS, modalities=["text"], out=out, jobs=arguments.jobs, **settings)
 
 
 def on_valid(run: Run, metric: str) -> float:

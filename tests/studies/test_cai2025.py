@@ -1,10 +1,11 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from affectus.cli.main import main
-from affectus.corpus import Corpus, load_corpus, save_corpus
+from affectus.corpus import Corpus, Ragged, load_corpus, save_corpus
 from affectus.corpus.embedded import make_embedded
 from affectus.errors import AffectusError
 from affectus.studies.cai2025 import reproduce
@@ -62,6 +63,18 @@ def test_own_label_ranges_and_names_choose_protocol_and_experiment() -> None:
     assert plan.table == "5"
     assert plan.cells["complete"].preset == "sims"
     assert plan.protocol == "cai2025"  # its range is [-3, 3]: the rules follow the labels, not the name
+
+
+def test_a_modality_that_no_training_utterance_has_is_left_out() -> None:
+    corpus = make_embedded(videos=12, steps=True)
+    lengths = np.where(corpus.splits == "train", 0, corpus.features["text"].lengths)
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    text = Ragged(np.zeros((int(offsets[-1]), 32), np.float32), offsets)
+    without = Corpus(corpus.table, {**corpus.features, "text": text}, corpus.card)
+    plan = make_plan(without, tables=("8",), seeds=(0,), options={}, training={})
+    assert plan.cells["complete"].modalities == ("audio", "vision")
+    assert [dict(row)["subtasks"] for row in plan.parts["8"]] == ["M", "MA", "MV", "MAV"]
+    assert "No training utterance has text: left out." in plan.lacks
 
 
 def test_the_page_says_what_came_out(words: Path, tmp_path: Path) -> None:

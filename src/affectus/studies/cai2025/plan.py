@@ -122,10 +122,10 @@ def make_plan(
         )
     here = set(corpus.splits.tolist())
     split = Split.TEST if Split.TEST in here else Split.VALID
-    for needed in (Split.TRAIN, split):
-        corpus.rows(needed)
+    train_rows, _ = (corpus.rows(needed) for needed in (Split.TRAIN, split))
     experiment, table = experiment_of(corpus)
-    modalities = tuple(corpus.modalities)
+    untrained = tuple(name for name in corpus.modalities if not corpus.features[name].lengths[train_rows].any())
+    modalities = tuple(name for name in corpus.modalities if name not in untrained)
     if training.get("text_encoder") and TEXT not in modalities:
         modalities = (TEXT, *modalities)
     if not modalities:
@@ -183,7 +183,7 @@ def make_plan(
                     {"setting": setting, "value": shown},
                     ours(f"{setting}-{shown}".replace("_", "-"), None, {setting: value}),
                 )
-    lacks = _lacks(corpus, task, table, here)
+    lacks = _lacks(corpus, task, table, here, untrained)
     if {"comparison", "claims"} & set(tables):
         for name in MODELS:
             if name in (MODEL, "majority") or (systems is not None and name not in systems):
@@ -226,7 +226,7 @@ def _view(entry: ModelEntry, wanted: View) -> View | None:
     return None
 
 
-def _lacks(corpus: Corpus, task: str, table: str | None, splits: set[str]) -> tuple[str, ...]:
+def _lacks(corpus: Corpus, task: str, table: str | None, splits: set[str], untrained: Sequence[str]) -> tuple[str, ...]:
     said = []
     if table is None:
         said.append(
@@ -235,6 +235,8 @@ def _lacks(corpus: Corpus, task: str, table: str | None, splits: set[str]) -> tu
     missing = [name for name in (TEXT, AUDIO, VISION) if name not in corpus.modalities]
     if missing:
         said.append(f"Its features lack {', '.join(missing)}.")
+    if untrained:
+        said.append(f"No training utterance has {', '.join(untrained)}: left out.")
     if task != "intensity":
         said.append("It has no sentiment intensity: its ratings are predicted instead.")
     if Split.TEST not in splits:
