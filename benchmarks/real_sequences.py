@@ -32,7 +32,6 @@ from affectus.evaluation.significance import Difference, compare_runs
 from affectus.files import write_text
 from affectus.studies.folds import CrossValidated, compare_folds, cross_validate, load_folds
 from affectus.training import Run
-from affectus.vocabulary import View
 
 INNER_FOLDS, VALID = 3, 0.2
 ALPHAS = (30.0, 100.0, 300.0, 1000.0, 3000.0, 10000.0)
@@ -62,7 +61,7 @@ CANDIDATES = (
     Candidate("absolute error", training={"real_loss": "l1"}),
     Candidate("absolute error, modality dropout .2", training={"real_loss": "l1", "modality_dropout": 0.2}),
 )
-SHORTER = {"epochs": 15, "patience": 5}
+SHORTER = {"epochs": 12, "patience": 5}
 """Of the many folds of the word-level utterances."""
 METRICS = ("ratings.mae", "ratings.pearson")
 WORD_METRICS = ("intensity.mae", "intensity.pearson")
@@ -152,7 +151,6 @@ def mfn_part(
             corpus=whole if "all" in label else corpus,
             tasks=["ratings"],
             modalities=AUDIO_VISION,
-            view=View.ALIGNED,
             seeds=seeds,
             out=work / label.replace(" ", "-"),
             device="cpu",
@@ -225,8 +223,8 @@ def words_part(best: Candidate, arguments: argparse.Namespace) -> list[str]:
     constant = {"intensity.mae": [float(np.abs(truth - others).mean())], "intensity.pearson": [float("nan")]}
     return [
         "\n## CMU-MOSI, 195 utterances word by word: does it learn across videos?\n",
-        f"Corpus {corpus_hash(work / 'corpus')[:16]}: {len(corpus.table)} utterances of {videos} videos, text (MiniLM, "
-        "frozen, the mean of a word's tokens), audio (COVAREP) and vision (FACET) per word. Each video is judged by "
+        f"Corpus {corpus_hash(work / 'corpus')[:16]}: {len(corpus.table)} utterances of {videos} videos, text (tokens "
+        "of the frozen MiniLM), audio (COVAREP) and vision (FACET) per word. Each video is judged by "
         "models that never saw it; two others choose the epoch. Settings: those that MMMO's train chose, but for "
         f"{SHORTER['epochs']} epochs at most; nothing was chosen here. The ridge's penalty is chosen inside each fold. "
         "The differences are from "

@@ -196,7 +196,8 @@ def run_study(study: Study, arguments: argparse.Namespace) -> str:
         said = ", ".join(f"{k}={json.dumps(v)}" for k, v in {**study.options, **study.training}.items())
         parts.append(f"Settings other than published: `{said}`.\n")
     parts += [clean_table(found, study.metrics), areas_table(found, study.metrics)]
-    parts += [f"Missing modalities, {study.metrics[0]} over the rate:\n", curve_table(found, study.metrics[0])]
+    for metric in study.metrics:
+        parts += [f"Missing modalities, {metric} over the rate:\n", curve_table(found, metric)]
     return "\n".join(parts)
 
 

@@ -115,7 +115,7 @@ def test_claims_are_tested_with_the_error_turned(words: Path, tmp_path: Path) ->
     (section,) = page.parts[0][2]
     tests = section.data
     assert {test["metric"] for test in tests} == {"intensity.pearson", "intensity.mae"}
-    assert sum(test["claim"] == "It needs its recurrent" for test in tests) == 2
+    assert sum(test["claim"] == "It needs its recurrent layer" for test in tests) == 2
     for test in tests:
         if test["difference"] is None:
             continue

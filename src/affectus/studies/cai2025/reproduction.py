@@ -59,6 +59,15 @@ TITLES = {
     "9": "Table 9: without one part",
     "10": "Table 10: hyper-parameters",
 }
+PARTS: Mapping[str, str] = {
+    "self_attention": "self-attention",
+    "convolution": "convolutions",
+    "recurrent": "recurrent layer",
+    "cross_modal": "cross-modal attention",
+    "encoder_decoder": "encoder-decoder",
+    "multi_task": "heads beside the predicting one",
+}
+"""What the switches of Table 9 remove, in words."""
 
 
 @dataclass
@@ -336,7 +345,7 @@ def _comparisons(plan: Plan, judge: _Judge) -> list[Comparison]:
             claim("The loss of every modality's head helps", cell, COMPLETE, f"{letters} alone")
     removed = {dict(row)["without"]: cell for row, cell in plan.parts["9"].items()}
     for name in REMOVALS:
-        claim(f"It needs its {name.replace('_', ' ')}", removed[name], COMPLETE)
+        claim(f"It needs its {PARTS[name]}", removed[name], COMPLETE)
     systems = {dict(row)["system"]: cell for row, cell in plan.parts["comparison"].items()}
     if SIMPLE in systems:
         claim("UFEN + MTFN beats a linear model", systems[SIMPLE], COMPLETE)
