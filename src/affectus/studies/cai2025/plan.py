@@ -122,7 +122,8 @@ def make_plan(
         )
     here = set(corpus.splits.tolist())
     split = Split.TEST if Split.TEST in here else Split.VALID
-    train_rows, _ = (corpus.rows(needed) for needed in (Split.TRAIN, split))
+    train_rows = corpus.rows(Split.TRAIN)
+    corpus.rows(split)
     experiment, table = experiment_of(corpus)
     untrained = tuple(name for name in corpus.modalities if not corpus.features[name].lengths[train_rows].any())
     modalities = tuple(name for name in corpus.modalities if name not in untrained)
