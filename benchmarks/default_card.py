@@ -8,6 +8,7 @@ same rows of the judged corpus, their penalty and thresholds chosen on the same 
 
 import argparse
 import datetime
+import hashlib
 import json
 import os
 from collections.abc import Sequence
@@ -20,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from default_model import (
+    CONDITIONS,
     MEMBERS,
     SEED,
     SEVEN_OF_EIGHT,
@@ -31,7 +33,9 @@ from default_model import (
     load_acted,
     load_parts,
     new_network,
+    pad,
     sentiment_of_emotions,
+    svm_accuracies,
     tell,
     tell_acted,
     train_acted,
@@ -41,15 +45,13 @@ from safetensors.torch import load_file, save_file
 from scipy.optimize import minimize
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression, Ridge
-from sklearn.pipeline import make_pipeline
+from sklearn.metrics import roc_auc_score
 from sklearn.preprocessing import StandardScaler
-from sklearn.svm import SVC
-from torch import Tensor
+from torch import Tensor, nn
 
 import affectus.predict.default
 from affectus.evaluation.scoring import Thresholds, choose_thresholds
 from affectus.evaluation.significance import Statistic, accuracy_of, compare_statistics, statistics_of
-from affectus.features.media.faces.action_units import ACTION_UNITS
 from affectus.features.media.recording import Extractor, Source
 from affectus.features.media.settings import Extraction
 from affectus.files import sha256, write_json, write_text
@@ -57,6 +59,7 @@ from affectus.metrics import weighted_f1
 from affectus.nn.low_rank import merge_low_rank
 from affectus.objectives import Task, TaskKind
 from affectus.predict.default.card import card_markdown
+from affectus.predict.default.inputs import VISION_FUNCTIONALS
 from affectus.predict.default.network import HEADS, POLARITIES, RAVDESS_EMOTIONS, SOURCES, OpinionNetwork
 from affectus.training.inference import Predictions
 from affectus.vocabulary import AUDIO, SEVEN_EMOTIONS, SIX_EMOTIONS, TEXT, VISION
@@ -67,6 +70,7 @@ Chosen by judgement, after CREMA-D's four clips were told no better than by chan
 hand."""
 GRID = tuple(np.arange(0.02, 0.99, 0.02).round(2).tolist())
 PENALTIES = (0.01, 0.1, 1.0, 10.0)
+RIDGES = (1000.0, 2000.0, 4000.0, 8000.0)
 VECTOR_PENALTIES = (0.001, 0.01, 0.1, 1.0)
 POLARITY = Task("polarity", "sentiment", TaskKind.BINARY, ("negative", "positive"))
 PRESENT = Task("emotions", "emotions", TaskKind.MULTI_LABEL, SIX_EMOTIONS)
@@ -147,17 +151,21 @@ def calibrate_text(evidence: dict[str, Evidence], kept: dict[str, Part]) -> dict
     return {name: round(float(grid[np.argmin([loss(name, w) for w in grid])]), 2) for name in HEADS}
 
 
-def calibrate_acted(
-    parts: dict[str, dict[str, Tensor]], prior: dict[str, npt.NDArray[Any]], acted: Acted, rows: Any
-) -> Any:
+def calibrate_acted(network: OpinionNetwork, scaling: Any, acted: Acted) -> dict[str, float]:
     """Choose how much sound and vision count for the seven emotions, together and alone, on the kept actors."""
+    rows = acted.rows("kept")
     target = one_hot(SEVEN_OF_EIGHT[acted.emotion[rows]], 7)
-    raw = {m: said["emotions"].numpy() - prior["emotions"] for m, said in parts.items()}
+    prior = network.priors["emotions"][SOURCES.index("ravdess")].numpy()
+    raw = [
+        [tell_acted(network, scaling, acted, rows, (m,), known=known)["emotions"].numpy() - prior
+         for m in (AUDIO, VISION)]
+        for known in CONDITIONS.values()
+    ]  # fmt: skip
 
     def loss(weights: Sequence[float]) -> float:
-        both = prior["emotions"] + weights[0] * raw[AUDIO] + weights[1] * raw[VISION]
-        alone = sum(nll(prior["emotions"] + w * raw[m], target) for m, w in zip((AUDIO, VISION), weights, strict=True))
-        return nll(both, target) + alone
+        both = [nll(prior + weights[0] * sound + weights[1] * face, target) for sound, face in raw]
+        alone = [nll(prior + w * x, target) for of in raw for w, x in zip(weights, of, strict=True)]
+        return sum(both) + sum(alone)
 
     found = minimize(loss, [1.0, 1.0], method="Nelder-Mead").x
     return {AUDIO: round(float(found[0]), 2), VISION: round(float(found[1]), 2)}
@@ -226,21 +234,87 @@ def linear(
     return {role: predictions(parts[role], v["positive"], v["present"], v["intensity"]) for role, v in found.items()}
 
 
+class Remembered(nn.Module):
+    """Reads texts whose vectors are known."""
+
+    def __init__(self, parts: dict[str, dict[str, Part]], vectors: dict[tuple[str, str], Any]) -> None:
+        super().__init__()
+        self.known = {
+            text: torch.from_numpy(vector)
+            for (role, source), found in vectors.items()
+            for text, vector in zip(parts[role][source].texts, found, strict=True)
+        }
+
+    def forward(self, texts: Sequence[str]) -> Tensor:
+        return torch.stack([self.known[text] for text in texts])
+
+
+def fit_present(network: OpinionNetwork, parts: dict[str, dict[str, Part]], reader: Remembered) -> dict[str, Any]:
+    """Learn afresh, by ridge regression, which emotions annotators would mark, from the text's evidence of an
+    utterance, of what is near it and of its whole recording.
+
+    Penalty, scale and prior of each emotion are chosen on the kept rows.
+    """
+    inputs, targets = {}, {}
+    for role in ("train", "kept"):
+        part = parts[role]["mosei"]
+        found = np.zeros((len(part.texts), 3 * network.ravdess.in_features), np.float32)
+        for group in part.groups:
+            mask, speakers, _, _ = pad([(part, group)])
+            texts = [part.texts[row] for row in group]
+            there = torch.tensor([[bool(text.strip()) for text in texts]])
+            with torch.inference_mode():
+                told = network.evidence({TEXT: reader(texts)[None]}, {TEXT: there & mask}, speakers)
+            found[group] = torch.cat([told.parts[TEXT], told.around], dim=-1)[0].numpy()
+        inputs[role], targets[role] = found, part.labels.present
+    scaler = StandardScaler().fit(inputs["train"])
+    train, kept = (scaler.transform(inputs[role]) for role in ("train", "kept"))
+    models = [Ridge(alpha=alpha).fit(train, targets["train"]) for alpha in RIDGES]
+    areas = [float(roc_auc_score(targets["kept"], model.predict(kept), average="macro")) for model in models]
+    best = models[int(np.argmax(areas))]
+    said = best.predict(kept)
+    weight, prior = best.coef_ / scaler.scale_, best.intercept_ - best.coef_ @ (scaler.mean_ / scaler.scale_)
+    for i in range(len(SIX_EMOTIONS)):
+        curve = LogisticRegression(C=1e6).fit(said[:, [i]], targets["kept"][:, i].astype(int))
+        scale = float(curve.coef_[0, 0])
+        weight[i], prior[i] = scale * weight[i], scale * prior[i] + float(curve.intercept_[0])
+    hidden = network.ravdess.in_features
+    with torch.no_grad():
+        network.heads["present"].weight.copy_(torch.from_numpy(weight[:, :hidden]))
+        network.around.weight.copy_(torch.from_numpy(weight[:, hidden:]))
+        for place in (SOURCES.index("mosei"), -1):
+            network.priors["present"][place] = torch.from_numpy(prior).float()
+    return {"penalty": best.alpha, "area_under_curve_on_kept": round(max(areas), 4)}
+
+
+def tuned_vectors(
+    parts: dict[str, dict[str, Part]], adapters: dict[str, Tensor], work: Path
+) -> dict[tuple[str, str], npt.NDArray[np.float32]]:
+    """Return the tuned MiniLM's vectors of every row that is kept or judged, and of MOSEI's that were learned from."""
+    cache = work / f"tuned_vectors_{sha256(work / 'adapters.safetensors')[:16]}.npz"
+    wanted = [(role, source) for role, of in parts.items() for source in of if role != "train" or source == "mosei"]
+    if not cache.is_file():
+        reader = TextReader(rank=0)
+        merge_low_rank(reader.model, {name: t.float() for name, t in adapters.items()})
+        np.savez(cache, **{f"{role}.{source}": read_all(reader, parts[role][source].texts) for role, source in wanted})
+    bundle = np.load(cache)
+    return {(role, source): bundle[f"{role}.{source}"] for role, source in wanted}
+
+
+@torch.inference_mode()
+def read_all(reader: TextReader, texts: Sequence[str]) -> npt.NDArray[np.float32]:
+    reader.eval()
+    return np.concatenate([reader(texts[i : i + 128], 4).numpy() for i in range(0, len(texts), 128)])
+
+
 def base_vectors(parts: dict[str, dict[str, Part]], work: Path) -> dict[tuple[str, str], npt.NDArray[np.float32]]:
     """Return the packaged MiniLM's vectors, untuned, of MOSEI's and MOSI's rows."""
     cache = work / "base_vectors.npz"
     wanted = [(role, source) for role, of in parts.items() for source in of if source in ("mosei", "mosi")]
     if not cache.is_file():
-        reader = TextReader(rank=0).eval()
-        found = {}
-        with torch.inference_mode():
-            for role, source in wanted:
-                texts = parts[role][source].texts
-                found[f"{role}.{source}"] = np.concatenate(
-                    [reader(texts[i : i + 64], 4).numpy() for i in range(0, len(texts), 64)]
-                )
+        reader = TextReader(rank=0)
         work.mkdir(parents=True, exist_ok=True)
-        np.savez(cache, **found)
+        np.savez(cache, **{f"{role}.{source}": read_all(reader, parts[role][source].texts) for role, source in wanted})
     bundle = np.load(cache)
     return {(role, source): bundle[f"{role}.{source}"] for role, source in wanted}
 
@@ -343,23 +417,22 @@ def weighted_f1_of_class(truth: Any, said: Any, k: int) -> float:
 def judge_acted(network: OpinionNetwork, scaling: Any, acted: Acted, weights: dict[str, float]) -> dict[str, Any]:
     rows = {role: acted.rows(role) for role in ("train", "kept", "judged")}
     truth = acted.emotion[rows["judged"]]
-    figures = {"majority": {"eight": round(float(np.bincount(truth).max() / len(truth)), 3)}}
-    names = {"audio": (AUDIO,), "vision": (VISION,), "audio+vision": (AUDIO, VISION)}
-    for name, used in names.items():
-        x = {role: np.hstack([acted.features[m][rows[role]] for m in used]) for role in rows}
-        svm = make_pipeline(StandardScaler(), SVC(C=3)).fit(x["train"], acted.emotion[rows["train"]])
-        figures[f"SVM on the same features, {name}"] = {"eight": round(float(svm.score(x["judged"], truth)), 3)}
-    found = acted_accuracies(network, scaling, acted, rows["judged"])
+    figures: dict[str, dict[str, float]] = {"majority": {"eight": float(np.bincount(truth).max() / len(truth))}}
+    learned = np.concatenate([rows["train"], rows["kept"]])
+    for name, value in svm_accuracies(acted, learned, rows["judged"]).items():
+        figures[f"SVM on the same features, {name}"] = value
+    for name, value in acted_accuracies(network, scaling, acted, rows["judged"]).items():
+        figures[f"the model, {name}"] = value
+    figures = {name: {head: round(v, 3) for head, v in of.items()} for name, of in figures.items()}
     reliability = {}
-    for name, used in names.items():
-        figures[f"the model, {name}"] = {"eight": round(found[name], 3), "seven": round(found[f"{name}, seven"], 3)}
-        prior = network.priors["emotions"][SOURCES.index("ravdess")].detach().numpy()
-        logits = prior + sum(
-            weights[m] * (tell_acted(network, scaling, acted, rows["judged"], (m,))["emotions"].numpy() - prior)
-            for m in used
-        )
-        p = softmax(logits)
-        reliability[name] = ece(p.max(axis=1), p.argmax(axis=1) == SEVEN_OF_EIGHT[truth])
+    prior = network.priors["emotions"][SOURCES.index("ravdess")].detach().numpy()
+    for condition, known in CONDITIONS.items():
+        for used in ((AUDIO,), (VISION,), (AUDIO, VISION)):
+            told = [tell_acted(network, scaling, acted, rows["judged"], (m,), known=known)["emotions"] for m in used]
+            p = softmax(prior + sum(weights[m] * (t.numpy() - prior) for m, t in zip(used, told, strict=True)))
+            reliability[f"{'+'.join(used)}, {condition}"] = ece(
+                p.max(axis=1), p.argmax(axis=1) == SEVEN_OF_EIGHT[truth]
+            )
     return {"clips": len(truth), "actors": [19, 20], "figures": figures, "reliability_of_seven": reliability}
 
 
@@ -381,9 +454,9 @@ def judge_clips(folder: Path, acted: Acted) -> dict[str, Any] | None:
         means.append(vision_functionals(frames, resting_units(frames)))
     if not clips:
         return None
-    own = acted.features[VISION]
+    own = acted.clips(np.arange(len(acted.actor)), known=True)[VISION]
     gap = (np.mean(means, axis=0) - own.mean(axis=0)) / own.std(axis=0)
-    return {"clips": clips, "gap": {unit: round(float(v), 2) for unit, v in zip(ACTION_UNITS, gap, strict=True)}}
+    return {"clips": clips, "gap": {unit: round(float(v), 2) for unit, v in zip(VISION_FUNCTIONALS, gap, strict=True)}}
 
 
 def load_network(work: Path) -> tuple[OpinionNetwork, dict[str, Tensor]]:
@@ -393,7 +466,7 @@ def load_network(work: Path) -> tuple[OpinionNetwork, dict[str, Tensor]]:
     network = new_network()
     missing, unexpected = network.load_state_dict(load_file(work / "text.safetensors"), strict=False)
     assert not unexpected
-    assert all(name.startswith(("branches.audio", "branches.vision", "ravdess")) for name in missing), missing
+    assert all(name.startswith(("branches.audio", "branches.vision", "ravdess", "around")) for name in missing), missing
     with torch.no_grad():
         # what ships must suit opinion videos as well as talk: the mean of their priors
         for name, sources in (
@@ -407,16 +480,18 @@ def load_network(work: Path) -> tuple[OpinionNetwork, dict[str, Tensor]]:
     return network.requires_grad_(False).eval(), adapters
 
 
-def judge_text(parts: dict[str, dict[str, Part]], work: Path) -> dict[str, Any]:
+def judge_text(
+    parts: dict[str, dict[str, Part]], network: OpinionNetwork, reader: Remembered, work: Path
+) -> dict[str, Any]:
     """Calibrate and judge the text; kept in the work folder, since it takes minutes."""
-    cache, key = work / "text_judged.json", sha256(work / "adapters.safetensors") + sha256(work / "text.safetensors")
+    cache = work / "text_judged.json"
+    learned = [*network.heads.state_dict().values(), *network.priors.state_dict().values(), network.around.weight]
+    key = hashlib.sha256(b"".join(t.detach().numpy().tobytes() for t in learned)).hexdigest()
+    key += sha256(work / "adapters.safetensors") + sha256(work / "text.safetensors")
     if cache.is_file() and json.loads(cache.read_text())["key"] == key:
         found: dict[str, Any] = json.loads(cache.read_text())
         return found
     vectors = base_vectors(parts, work)
-    network, adapters = load_network(work)
-    reader = TextReader(rank=0)
-    merge_low_rank(reader.model, {name: t.float() for name, t in adapters.items()})
     said = {
         role: {source: tell(network, reader, part) for source, part in of.items()}
         for role, of in parts.items()
@@ -478,10 +553,7 @@ def make_acted(
         first.load_state_dict(shared, strict=False)
         scaling = train_acted(acted, acted.rows("train"), first, intensities)
         first.requires_grad_(False)
-        prior = {name: first.priors[name][SOURCES.index("ravdess")].numpy() for name in HEADS}
-        kept = acted.rows("kept")
-        told = {m: tell_acted(first, scaling, acted, kept, (m,)) for m in (AUDIO, VISION)}
-        calibrated.write_text(json.dumps(calibrate_acted(told, prior, acted, kept)))
+        calibrated.write_text(json.dumps(calibrate_acted(first, scaling, acted)))
     weights: dict[str, float] = json.loads(calibrated.read_text())
     state, scales = work / "acted.safetensors", work / "scaling.safetensors"
     if not state.is_file():
@@ -507,8 +579,11 @@ def main() -> None:
     data, work, out = arguments.data, arguments.work, arguments.out
     parts = load_parts(data)
     acted = load_acted(data, work)
-    text = judge_text(parts, work)
     network, adapters = load_network(work)
+    reader = Remembered(parts, tuned_vectors(parts, adapters, work))
+    marking = fit_present(network, parts, reader)
+    print(marking, flush=True)
+    text = judge_text(parts, network, reader, work)
     intensities = sentiment_of_emotions(parts["train"]["mosei"])
     acted_weights, scaling = make_acted(acted, network, intensities, work)
     network.requires_grad_(False).eval()
@@ -553,6 +628,8 @@ def main() -> None:
             for role, of in parts.items()
         },
         "data": {name: sha256(data / name) for name in used},
+        "marking": marking,
+        "acted_cross_validation": json.loads((work / "acted_cv.json").read_text()),
         "judged": judged,
         "reliability": text["reliability"],
     }

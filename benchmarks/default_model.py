@@ -1,9 +1,10 @@
 """Trains the model that ships and writes its weights and card into the package.
 
-    python benchmarks/default_model.py --data DATA --work runs/default --stage text|acted-cv
+    python benchmarks/default_model.py --data DATA --work runs/default --stage text|shipped-text|acted-cv
 
 DATA is the folder of data sets (AFFECTUS_DATA). ``text`` tunes MiniLM by low-rank adapters, with the text branch, the
-attention over neighbours and the heads; ``acted-cv`` cross-validates sound and action units over RAVDESS.
+attention over neighbours and the heads; ``shipped-text`` takes all this from the weights that ship instead, so that the
+rest can be learned anew within minutes; ``acted-cv`` cross-validates sound and action units over RAVDESS.
 ``default_card.py`` then learns sound and action units, calibrates, judges and writes. What is judged chooses nothing:
 CMU-MOSEI's rows ``test`` are learned from (some of their videos are kept to choose by), its rows ``valid`` are judged;
 MELD's train is learned from (some dialogues kept), its dev judged; of RAVDESS actors 1-16 are learned from, 17 and 18
@@ -26,7 +27,11 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
+from scipy.signal import resample_poly
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import SVC
 from torch import Tensor, nn
 
 from affectus.corpus import Corpus
@@ -34,10 +39,20 @@ from affectus.corpus.readers import import_corpus
 from affectus.features.encoders import load_encoder
 from affectus.features.media.acoustic import audio_features
 from affectus.features.media.decoding import audio_blocks
+from affectus.features.media.faces.action_units import ACTION_UNITS
 from affectus.metrics import weighted_accuracy, weighted_f1
 from affectus.nn.low_rank import add_low_rank, low_rank_parts
-from affectus.predict.default.inputs import AUDIO_FUNCTIONALS, VISION_FUNCTIONALS, audio_functionals, unit_functionals
-from affectus.predict.default.network import HEADS, RAVDESS_EMOTIONS, SOURCES, OpinionNetwork
+from affectus.predict.default.inputs import (
+    AUDIO_FUNCTIONALS,
+    OTHERS,
+    VISION_FUNCTIONALS,
+    audio_functionals,
+    beside_others,
+    unit_functionals,
+)
+from affectus.predict.default.model import WEIGHTS as WEIGHTS_FILE
+from affectus.predict.default.model import packaged_file
+from affectus.predict.default.network import CLIP, HEADS, RAVDESS_EMOTIONS, SOURCES, OpinionNetwork
 from affectus.vocabulary import AUDIO, SEVEN_EMOTIONS, SIX_EMOTIONS, TEXT, VISION
 
 SEED = 11
@@ -333,13 +348,15 @@ def train_text(parts: dict[str, dict[str, Part]], work: Path, epochs: int, limit
 
 @dataclass
 class Acted:
-    """RAVDESS: per clip the scaled features, class of eight, and what follows from it.
+    """RAVDESS: per clip what is read of it, and its class of eight.
 
     Attributes:
-        features: per modality (N, dim), not scaled.
+        sound: (1 + copies, N, dim) statistics of the sound, not scaled: of the clips, then of disturbed copies of them.
+        units: (N, dim) mean intensity of the action units that are read.
     """
 
-    features: dict[str, npt.NDArray[np.float32]]
+    sound: npt.NDArray[np.float32]
+    units: npt.NDArray[np.float32]
     emotion: npt.NDArray[np.int64]
     actor: npt.NDArray[np.int64]
 
@@ -347,26 +364,59 @@ class Acted:
         low, high = {"train": (1, 16), "kept": (17, 18), "judged": (19, 20)}[role]
         return np.flatnonzero((self.actor >= low) & (self.actor <= high))
 
+    def rested(self) -> npt.NDArray[np.float32]:
+        """Return (N, dim) the units less each actor's resting face, as :func:`resting_units` takes it off at use."""
+        found = self.units.copy()
+        for actor in np.unique(self.actor):
+            own = self.actor == actor
+            found[own] -= np.percentile(found[own], 10, axis=0)
+        return np.maximum(found, 0)
+
+    def clips(self, rows: npt.NDArray[np.int64], *, known: bool) -> dict[str, npt.NDArray[np.float32]]:
+        """Return what is read of some clips; ``known``: the actor's resting face is."""
+        return {AUDIO: self.sound[0, rows], VISION: unit_functionals((self.rested() if known else self.units)[rows])}
+
+
+COPIES = ((85, False), (92, False), (108, False), (117, False), (95, True), (105, True), (100, True))
+"""Copies of RAVDESS to learn from: speed in per cent (pitch and formants move along), and whether with noise."""
+
+
+def disturbed(samples: npt.NDArray[np.floating], speed: int, noise: bool, rng: np.random.Generator) -> Any:
+    """Return sound as another person, microphone or room might have it: faster or slower, noisy, at another gain."""
+    y = resample_poly(samples, 100, speed).astype(np.float32) if speed != 100 else np.asarray(samples, np.float32)
+    if noise:
+        spectrum = np.fft.rfft(rng.standard_normal(len(y)))
+        coloured = np.fft.irfft(spectrum / (np.arange(len(spectrum)) + 10.0) ** rng.uniform(0, 0.5), len(y))
+        ratio = 10 ** (rng.uniform(8, 28) / 10)
+        y = y + coloured * np.sqrt(np.mean(np.square(y)) / ratio / np.mean(coloured * coloured))
+    return (y * 10 ** (rng.uniform(-12, 6) / 20)).astype(np.float32)
+
 
 def load_acted(data: Path, work: Path) -> Acted:
     """Read RAVDESS; the sound's frames take minutes and are kept in the work folder."""
     bundle = np.load(data / "ravdess/ravdess_au_mfcc.npz", allow_pickle=False)
-    cache = work / "ravdess_frames.npz"
-    if not cache.is_file():
-        frames = []
-        for i, name in enumerate(bundle["flac"]):
-            frames.append(audio_features(np.concatenate(list(audio_blocks(data / "ravdess/flac16k" / str(name))))))
-            if i % 100 == 0:
-                print(f"sound of RAVDESS: {i}/{len(bundle['flac'])}", flush=True)
-        work.mkdir(parents=True, exist_ok=True)
-        offsets = np.cumsum([0] + [len(x) for x in frames])
-        np.savez(cache, values=np.concatenate(frames), offsets=offsets)
-    frames, offsets = np.load(cache)["values"], np.load(cache)["offsets"]
-    sound = [audio_functionals(frames[a:b]) for a, b in itertools.pairwise(offsets)]
-    assert all(x is not None for x in sound)
+    work.mkdir(parents=True, exist_ok=True)
+    sound = []
+    for number, (speed, noise) in enumerate(((100, None), *COPIES)):
+        cache = work / f"ravdess_frames_{number}.npz"
+        if not cache.is_file():
+            rng = np.random.default_rng(number - 1 if number else 0)
+            frames = []
+            for name in bundle["flac"]:
+                samples = np.concatenate(list(audio_blocks(data / "ravdess/flac16k" / str(name))))
+                samples = samples if noise is None else disturbed(samples, speed, noise, rng)
+                frames.append(audio_features(samples, chroma=False))
+            np.savez(cache, values=np.concatenate(frames), offsets=np.cumsum([0] + [len(x) for x in frames]))
+            print(f"sound of RAVDESS, copy {number} of {len(COPIES)}", flush=True)
+        frames, offsets = np.load(cache)["values"], np.load(cache)["offsets"]
+        read = [audio_functionals(frames[a:b]) for a, b in itertools.pairwise(offsets)]
+        assert all(x is not None for x in read)
+        sound.append(np.stack(read))
     # the first 17 columns are OpenFace's intensities, means over the clip
-    features = {AUDIO: np.stack(sound), VISION: unit_functionals(bundle["visual_au35"][:, :17])}
-    return Acted(features, bundle["emotion"].astype(np.int64) - 1, bundle["actor"].astype(np.int64))
+    units = np.maximum(bundle["visual_au35"][:, [ACTION_UNITS.index(name) for name in VISION_FUNCTIONALS]], 0)
+    return Acted(
+        np.stack(sound), units, bundle["emotion"].astype(np.int64) - 1, bundle["actor"].astype(np.int64)
+    )  # fmt: skip
 
 
 def sentiment_of_emotions(part: Part) -> npt.NDArray[np.float32]:
@@ -379,8 +429,10 @@ SEVEN_OF_EIGHT = np.array([SEVEN_EMOTIONS.index("none" if name == "calm" else na
 POLARITY_OF_SEVEN = np.array([{"happiness": 2, "none": 1, "surprise": -1}.get(name, 0) for name in SEVEN_EMOTIONS])
 WIDTHS = {AUDIO: 256, VISION: 64}
 MEMBERS = 6
-ACTED_EPOCHS, ACTED_BATCH, ACTED_RATE, MIX, CHANNEL, UNIT_SCALE = 40, 32, 2e-3, 0.4, 0.5, 0.3
+ACTED_EPOCHS, ACTED_BATCH, ACTED_RATE, MIX, CHANNEL, UNIT_SCALE = 80, 64, 3e-3, 0.4, 0.15, 0.3
 """Chosen by cross-validation over actors 1 to 18, before the judged actors were looked at."""
+ALONE = 0.5
+"""So many clips are read by themselves in training."""
 _PLACES = ("mean", "p10", "p90")
 
 
@@ -399,6 +451,67 @@ def distort(x: dict[str, Tensor], generator: torch.Generator) -> dict[str, Tenso
     return found
 
 
+class Drawn:
+    """Clips as they are read in training: a disturbed copy or the clip itself; by itself, or beside other clips of its
+    actor, in number at random, that tell the resting face and how the actor sounds and looks in general.
+
+    Args:
+        acted: RAVDESS.
+        rows: clips that are learned from.
+        rng: draws.
+    """
+
+    def __init__(self, acted: Acted, rows: npt.NDArray[np.int64], rng: np.random.Generator) -> None:
+        self.rng, self.units = rng, acted.units[rows]
+        both = np.concatenate([acted.clips(rows, known=known)[VISION] for known in (False, True)])
+        self.scaling = {
+            name: (torch.from_numpy(x.mean(axis=0)), torch.from_numpy(x.std(axis=0)).clamp(min=1e-3))
+            for name, x in ((AUDIO, acted.sound[0, rows]), (VISION, both))
+        }
+        mean, deviation = (t.numpy() for t in self.scaling[AUDIO])
+        self.sound = np.clip((acted.sound[:, rows] - mean) / deviation, -CLIP, CLIP)
+        self.actors = [np.flatnonzero(acted.actor[rows] == actor) for actor in np.unique(acted.actor[rows])]
+
+    def epoch(self) -> dict[str, Tensor]:
+        """Return the scaled features of all clips, drawn anew."""
+        mean, deviation = (t.numpy() for t in self.scaling[VISION])
+        copies = self.rng.integers(0, len(self.sound), len(self.units))
+        sound = self.sound[copies, np.arange(len(self.units))]
+        face = (unit_functionals(self.units) - mean) / deviation
+        for clips in self.actors:
+            beside = self.rng.permutation(clips)[: int(self.rng.integers(4, len(clips) + 1))]
+            seen = unit_functionals(self.units[clips] - np.percentile(self.units[beside], 10, axis=0))
+            seen = (seen - mean) / deviation
+            of_copies = np.stack([self._beside_others(x[clips], clips, x[beside], beside) for x in self.sound])
+            face_beside = self._beside_others(seen, clips, seen[np.isin(clips, beside)], beside)
+            known = self.rng.random(len(clips)) >= ALONE
+            sound[clips[known]] = of_copies[copies[clips], np.arange(len(clips))][known]
+            face[clips[known]] = face_beside[known]
+        return {AUDIO: torch.from_numpy(sound), VISION: torch.from_numpy(face)}
+
+    @staticmethod
+    def _beside_others(
+        x: npt.NDArray[np.float32], clips: npt.NDArray[np.int64], others: npt.NDArray[np.float32],
+        beside: npt.NDArray[np.int64],
+    ) -> npt.NDArray[np.float32]:  # fmt: skip
+        """As :func:`beside_others`, of some clips beside some of them, without themselves."""
+        own = np.isin(clips, beside)[:, None]
+        count = len(beside) - own
+        mean = (others.sum(axis=0) - own * x) / count
+        return x - (count / (count + OTHERS) * mean).astype(np.float32)
+
+
+def acted_loss(network: OpinionNetwork, evidence: Tensor, wanted: dict[str, Tensor]) -> Tensor:
+    """Mean loss over clips of what evidence (B, hidden) says, each head with RAVDESS's prior."""
+    said = {name: value[:, 0] for name, value in network.say(evidence[:, None], SOURCES.index("ravdess")).items()}
+    return torch.stack([
+        nn.functional.cross_entropy(network.ravdess(evidence), wanted["ravdess"], label_smoothing=0.1),
+        nn.functional.cross_entropy(said["emotions"], wanted["emotions"], label_smoothing=0.05),
+        -(said["polarity"].log_softmax(-1) * wanted["polarity"]).sum(-1).mean(),
+        nn.functional.smooth_l1_loss(said["intensity"], wanted["intensity"]),
+    ]).sum()  # fmt: skip
+
+
 def train_acted(
     acted: Acted,
     rows: npt.NDArray[np.int64],
@@ -409,11 +522,8 @@ def train_acted(
     """Train the branches of sound and vision and the head of RAVDESS; the rest stays. Returns the scaling."""
     torch.manual_seed(seed)
     generator = torch.Generator().manual_seed(seed)
-    scaling, inputs = {}, {}
-    for name, values in acted.features.items():
-        x = torch.from_numpy(values[rows]).float()
-        scaling[name] = (x.mean(dim=0), x.std(dim=0).clamp(min=1e-3))
-        inputs[name] = (x - scaling[name][0]) / scaling[name][1]
+    rng = np.random.default_rng(seed)
+    drawn = Drawn(acted, rows, rng)
     eight = torch.from_numpy(acted.emotion[rows])
     seven = torch.from_numpy(SEVEN_OF_EIGHT[acted.emotion[rows]])
     place = SOURCES.index("ravdess")
@@ -440,41 +550,36 @@ def train_acted(
     beta = torch.distributions.Beta(MIX, MIX)
     network.train()
     for _ in range(ACTED_EPOCHS):
+        read = drawn.epoch()
         order = torch.randperm(len(rows), generator=generator)
         for start in range(0, len(rows) - ACTED_BATCH + 1, ACTED_BATCH):
             chosen = order[start : start + ACTED_BATCH]
-            share, other = beta.sample(), chosen[torch.randperm(len(chosen), generator=generator)]
-            x = {name: share * v[chosen] + (1 - share) * v[other] for name, v in inputs.items()}
-            wanted = {name: share * v[chosen] + (1 - share) * v[other] for name, v in targets.items()}
-            # modality dropout: sound alone, vision alone, both
-            kind = torch.rand(len(chosen), generator=generator)
-            present = {AUDIO: kind > 0.25, VISION: (kind < 0.25) | (kind > 0.6)}
-            out = network(
-                {name: v[:, None] for name, v in distort(x, generator).items()},
-                {name: v[:, None] for name, v in present.items()}, source=place,
-            )  # fmt: skip
-            said = {name: value[:, 0] for name, value in out.items()}
-            loss = torch.stack([
-                nn.functional.cross_entropy(said["ravdess"], wanted["ravdess"], label_smoothing=0.1),
-                nn.functional.cross_entropy(said["emotions"], wanted["emotions"], label_smoothing=0.05),
-                -(said["polarity"].log_softmax(-1) * wanted["polarity"]).sum(-1).mean(),
-                nn.functional.smooth_l1_loss(said["intensity"], wanted["intensity"]),
-            ]).sum()  # fmt: skip
+            share, other = beta.sample(), torch.randperm(len(chosen), generator=generator)
+            x = {name: share * v[chosen] + (1 - share) * v[chosen[other]] for name, v in read.items()}
+            wanted = {name: share * v[chosen] + (1 - share) * v[chosen[other]] for name, v in targets.items()}
+            evidence = {name: network.branches[name](v.clamp(-CLIP, CLIP)) for name, v in distort(x, generator).items()}
+            # sound alone, face alone, both
+            ways = (evidence[AUDIO], evidence[VISION], evidence[AUDIO] + evidence[VISION])
+            loss = torch.stack([acted_loss(network, h, wanted) for h in ways]).mean()
             optimizer.zero_grad()
             loss.backward()
             nn.utils.clip_grad_norm_(parameters, 1.0)
             optimizer.step()
             schedule.step()
-    return scaling
+    return drawn.scaling
 
 
 def train_ensemble(
-    acted: Acted, rows: npt.NDArray[np.int64], network: OpinionNetwork, intensities: npt.NDArray[np.float32]
+    acted: Acted,
+    rows: npt.NDArray[np.int64],
+    network: OpinionNetwork,
+    intensities: npt.NDArray[np.float32],
+    members: int = MEMBERS,
 ) -> dict[str, tuple[Tensor, Tensor]]:
     """Train sound and vision several times and put the mean of the evidence into one network: side by side, each
     member's hidden layer is a part of one wide layer. Returns the scaling."""
     weights: list[dict[str, Tensor]] = []
-    for seed in range(MEMBERS):
+    for seed in range(members):
         torch.manual_seed(SEED + seed)
         member = new_network(members=1)
         shared = {
@@ -483,13 +588,13 @@ def train_ensemble(
         member.load_state_dict(shared, strict=False)
         scaling = train_acted(acted, rows, member, intensities, seed=SEED + seed)
         weights.append(member.state_dict())
-        print(f"member {seed + 1} of {MEMBERS}", flush=True)
+        print(f"member {seed + 1} of {members}", flush=True)
     state = network.state_dict()
     for name in (AUDIO, VISION):
         first, second = f"branches.{name}.1", f"branches.{name}.4"
         state[f"{first}.weight"] = torch.cat([w[f"{first}.weight"] for w in weights])
         state[f"{first}.bias"] = torch.cat([w[f"{first}.bias"] for w in weights])
-        state[f"{second}.weight"] = torch.cat([w[f"{second}.weight"] for w in weights], dim=1) / MEMBERS
+        state[f"{second}.weight"] = torch.cat([w[f"{second}.weight"] for w in weights], dim=1) / members
         state[f"{second}.bias"] = torch.stack([w[f"{second}.bias"] for w in weights]).mean(dim=0)
     for name in HEADS:
         state[f"priors.{name}"] = weights[0][f"priors.{name}"]
@@ -500,15 +605,21 @@ def train_ensemble(
 @torch.inference_mode()
 def tell_acted(
     network: OpinionNetwork, scaling: dict[str, tuple[Tensor, Tensor]], acted: Acted, rows: npt.NDArray[np.int64],
-    modalities: Sequence[str],
+    modalities: Sequence[str], *, known: bool,
 ) -> dict[str, Tensor]:  # fmt: skip
-    """Return what is said of clips by some modalities, each head's logits with RAVDESS's prior."""
+    """Return what is said of clips by some modalities, each head's logits with RAVDESS's prior.
+
+    ``known``: beside the actor's other clips, as the model reads a recording of several utterances; otherwise each clip
+    by itself.
+    """
     network.eval()
-    x = {
-        m: ((torch.from_numpy(acted.features[m][rows]).float() - scaling[m][0]) / scaling[m][1])[:, None]
-        for m in modalities
-    }
-    present = {m: torch.ones(len(rows), 1, dtype=torch.bool) for m in modalities}
+    x = {}
+    actors, there = torch.from_numpy(acted.actor[rows]), torch.ones(len(rows), dtype=torch.bool)
+    for name, values in acted.clips(rows, known=known).items():
+        if name in modalities:
+            scaled = ((torch.from_numpy(values) - scaling[name][0]) / scaling[name][1]).clamp(-CLIP, CLIP)
+            x[name] = (beside_others(scaled, there, actors) if known else scaled)[:, None]
+    present = dict.fromkeys(x, there[:, None])
     return {name: value[:, 0] for name, value in network(x, present, source=SOURCES.index("ravdess")).items()}
 
 
@@ -517,48 +628,99 @@ def new_network(members: int = MEMBERS) -> OpinionNetwork:
     return OpinionNetwork(dims, widths={name: members * width for name, width in WIDTHS.items()})
 
 
+CONDITIONS = {"clip by itself": False, "beside the actor's other clips": True}
+
+
 def acted_accuracies(
     network: OpinionNetwork, scaling: Any, acted: Acted, rows: npt.NDArray[np.int64]
-) -> dict[str, float]:
+) -> dict[str, dict[str, float]]:
+    """Return per modalities and condition the accuracy of RAVDESS's eight and of the seven."""
     found = {}
-    for names in ((AUDIO,), (VISION,), (AUDIO, VISION)):
-        said = tell_acted(network, scaling, acted, rows, names)
-        found["+".join(names)] = float((said["ravdess"].argmax(-1).numpy() == acted.emotion[rows]).mean())
-        found["+".join(names) + ", seven"] = float(
-            (said["emotions"].argmax(-1).numpy() == SEVEN_OF_EIGHT[acted.emotion[rows]]).mean()
-        )
+    for condition, known in CONDITIONS.items():
+        for names in ((AUDIO,), (VISION,), (AUDIO, VISION)):
+            said = tell_acted(network, scaling, acted, rows, names, known=known)
+            found[f"{'+'.join(names)}, {condition}"] = {
+                "eight": float((said["ravdess"].argmax(-1).numpy() == acted.emotion[rows]).mean()),
+                "seven": float((said["emotions"].argmax(-1).numpy() == SEVEN_OF_EIGHT[acted.emotion[rows]]).mean()),
+            }
     return found
 
 
-def cross_validate_acted(acted: Acted, intensities: npt.NDArray[np.float32]) -> dict[str, float]:
+def svm_accuracies(
+    acted: Acted, train: npt.NDArray[np.int64], rows: npt.NDArray[np.int64]
+) -> dict[str, dict[str, float]]:
+    """Return the same of support vector machines on the clips themselves, without copies."""
+    found = {}
+    for condition, known in CONDITIONS.items():
+        x = acted.clips(np.arange(len(acted.actor)), known=known)
+        if known:
+            actors, there = torch.from_numpy(acted.actor), torch.ones(len(acted.actor), dtype=torch.bool)
+            x = {name: beside_others(torch.from_numpy(v), there, actors).numpy() for name, v in x.items()}
+        for names in ((AUDIO,), (VISION,), (AUDIO, VISION)):
+            both = np.hstack([x[name] for name in names])
+            svm = make_pipeline(StandardScaler(), SVC(C=3)).fit(both[train], acted.emotion[train])
+            found[f"{'+'.join(names)}, {condition}"] = {"eight": float(svm.score(both[rows], acted.emotion[rows]))}
+    return found
+
+
+def cross_validate_acted(
+    acted: Acted, intensities: npt.NDArray[np.float32], members: int, folds: Sequence[int]
+) -> dict[str, dict[str, dict[str, float]]]:
     """Over actors 1 to 18, three at a time."""
-    every = []
-    for first in range(1, 19, 3):
+    every: list[dict[str, dict[str, dict[str, float]]]] = []
+    for first in folds:
         torch.manual_seed(SEED)
-        network = new_network(members=1)
+        network = new_network(members)
         out = (acted.actor >= first) & (acted.actor < first + 3)
-        scaling = train_acted(acted, np.flatnonzero(~out & (acted.actor <= 18)), network, intensities)
-        every.append(acted_accuracies(network, scaling, acted, np.flatnonzero(out)))
-        print(every[-1], flush=True)
-    return {name: float(np.mean([one[name] for one in every])) for name in every[0]}
+        train = np.flatnonzero(~out & (acted.actor <= 18))
+        scaling = train_ensemble(acted, train, network, intensities, members)
+        every.append({
+            "the model": acted_accuracies(network, scaling, acted, np.flatnonzero(out)),
+            "SVM": svm_accuracies(acted, train, np.flatnonzero(out)),
+        })  # fmt: skip
+        print(json.dumps(every[-1]["the model"]), flush=True)
+    return {
+        system: {
+            name: {head: round(float(np.mean([one[system][name][head] for one in every])), 3) for head in of}
+            for name, of in every[0][system].items()
+        }
+        for system in every[0]
+    }
+
+
+def unpack_text(work: Path) -> None:
+    """Write what the stage ``text`` writes from the weights that ship, rounded as they are."""
+    shipped = load_file(packaged_file(WEIGHTS_FILE))
+    work.mkdir(parents=True, exist_ok=True)
+    adapters = {k.removeprefix("adapter."): v for k, v in shipped.items() if k.startswith("adapter.")}
+    save_file(adapters, work / "adapters.safetensors")
+    other = ("network.branches.audio", "network.branches.vision", "network.around")
+    text = {k.removeprefix("network."): v.float() for k, v in shipped.items() if k.startswith("network.")
+            and not k.startswith(other)}  # fmt: skip
+    save_file(text, work / "text.safetensors")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path(os.environ.get("AFFECTUS_DATA", "../shared/data")))
     parser.add_argument("--work", type=Path, default=Path("runs/default"))
-    parser.add_argument("--stage", choices=("text", "acted-cv"), default="text")
+    parser.add_argument("--stage", choices=("text", "shipped-text", "acted-cv"), default="text")
     parser.add_argument("--epochs", type=int, default=EPOCHS)
+    parser.add_argument("--members", type=int, default=1, help="Of the ensemble that is cross-validated.")
     parser.add_argument("--limit", type=int, help="Stop after so many steps (a trial).")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
+    if arguments.stage == "shipped-text":
+        unpack_text(arguments.work)
+        return
     parts = load_parts(arguments.data)
     if arguments.stage == "acted-cv":
-        print(
-            cross_validate_acted(
-                load_acted(arguments.data, arguments.work), sentiment_of_emotions(parts["train"]["mosei"])
-            )
+        acted = load_acted(arguments.data, arguments.work)
+        found = cross_validate_acted(
+            acted, sentiment_of_emotions(parts["train"]["mosei"]), arguments.members, range(1, 19, 3)
         )
+        (arguments.work / "acted_cv.json").write_text(json.dumps(found, indent=1))
+        print(json.dumps(found, indent=1))
         return
     print({role: {s: len(p.texts) for s, p in of.items()} for role, of in parts.items()}, flush=True)
     train_text(parts, arguments.work, arguments.epochs, arguments.limit)

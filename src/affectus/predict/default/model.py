@@ -25,10 +25,11 @@ from affectus.predict.default.inputs import (
     AUDIO_FUNCTIONALS,
     VISION_FUNCTIONALS,
     audio_functionals,
+    beside_others,
     resting_units,
     vision_functionals,
 )
-from affectus.predict.default.network import POLARITIES, OpinionNetwork
+from affectus.predict.default.network import CLIP, POLARITIES, Evidence, OpinionNetwork
 from affectus.predict.results import Opinion, Utterance
 from affectus.threads import torch_threads
 from affectus.vocabulary import AUDIO, SEVEN_EMOTIONS, SIX_EMOTIONS, TEXT, VISION
@@ -159,6 +160,10 @@ class DefaultModel:
             AUDIO: audio_functionals,
             VISION: lambda frames: vision_functionals(frames, resting),
         }
+        named = corpus.table["speaker"][rows].to_list()
+        numbers = {name: i for i, name in enumerate(dict.fromkeys(named))}
+        # where nobody is named, all is taken to be one person's
+        speakers = torch.tensor([numbers[name] for name in named])
         for name, read in readers.items():
             if name in self.network.dims and name in corpus.features:
                 found = _functionals(corpus.features[name], rows, read)
@@ -166,11 +171,9 @@ class DefaultModel:
                 if there.any():
                     mean, deviation = self.scaling[name]
                     values = [torch.from_numpy(one) if one is not None else mean for one in found]
-                    features[name], present[name] = (torch.stack(values) - mean) / deviation, there
-        speakers = corpus.table["speaker"][rows].to_list()
-        numbers = {name: i for i, name in enumerate(dict.fromkeys(speakers))}
-        # where nobody is named, all is taken to be one person's
-        return _Inputs(features, present, torch.tensor([numbers[name] for name in speakers]))
+                    scaled = ((torch.stack(values) - mean) / deviation).clamp(-CLIP, CLIP)
+                    features[name], present[name] = beside_others(scaled, there, speakers), there
+        return _Inputs(features, present, speakers)
 
     def _encode(self, texts: Sequence[str]) -> Tensor:
         """(U, 384); zero where there is no text."""
@@ -198,14 +201,15 @@ class DefaultModel:
             )
             parts, attention = evidence.parts, evidence.attention[0].numpy()
         else:
-            parts, attention = {}, np.zeros((len(rows), len(rows)), np.float32)
+            evidence, parts, attention = None, {}, np.zeros((len(rows), len(rows)), np.float32)
         fused = self._said(parts, len(rows))
         alone = {name: self._said({name: part}, len(rows)) for name, part in parts.items()}
+        marked = self._marked(evidence)
         words = [_words(line) for line in table.to_dicts()]
         told = []
         for i, name in enumerate(ids):
             there = [modality for modality in parts if bool(inputs.present[modality][i])]
-            present = alone[TEXT]["present"][i].sigmoid().tolist() if TEXT in there else []
+            present = marked[i].tolist() if marked is not None and TEXT in there else []
             told.append(
                 Utterance(
                     id=name,
@@ -222,6 +226,14 @@ class DefaultModel:
                 )
             )
         return told
+
+    def _marked(self, evidence: Evidence | None) -> Tensor | None:
+        """(U, 6): from the words alone, how likely annotators would mark each emotion; None without words."""
+        if evidence is None or evidence.around is None:
+            return None
+        logits = self.network.heads["present"](evidence.parts[TEXT][0]) + self.network.around(evidence.around[0])
+        marked: Tensor = self.network.priors["present"][-1] + self.weights["present"].get(TEXT, 1.0) * logits
+        return marked.sigmoid()
 
     def _said(self, parts: Mapping[str, Tensor], count: int) -> dict[str, Tensor]:
         """Per head (U, size): prior and the weighted evidence of the given modalities."""

@@ -6,9 +6,10 @@ so what they say of the sum is the sum of what they say of each modality, plus a
     logits = prior + W (h_text + h_audio + h_vision)
 
 A modality that is missing adds nothing; what one modality says alone is the same heads on its own evidence. Text reads
-the transcripts around it too (attention over the other utterances of the recording). Sources of labels differ in how
-often they say what (television series, opinion videos, acted clips), so in training each has a prior of its own, and
-the evidence need not explain it.
+the transcripts around it too (attention over the other utterances of the recording); whether annotators would mark an
+emotion depends on what is said before and after as well, on the mean of the text's evidence near by and in all. Sources
+of labels differ in how often they say what (television series, opinion videos, acted clips), so in training each has a
+prior of its own, and the evidence need not explain it.
 """
 
 from collections.abc import Mapping
@@ -28,6 +29,8 @@ HEADS = {"emotions": len(SEVEN_EMOTIONS), "polarity": len(POLARITIES), "intensit
 for each of six emotions whether annotators of opinion videos would mark it."""
 NEAR = 8
 """Utterances further away than this are as far as any."""
+REACH = 2.0
+"""Utterances: how fast the weight of those near by falls with distance."""
 CLIP = 4.0
 """Features further from their mean, in standard deviations, are taken back to this: they come from another world."""
 
@@ -85,10 +88,26 @@ class Evidence:
     Attributes:
         parts: per modality (B, U, hidden); zero where it is missing.
         attention: (B, U, U) weights of the transcripts over each other.
+        around: (B, U, 2 hidden) of :func:`surroundings`; None without text.
     """
 
     parts: dict[str, Tensor]
     attention: Tensor
+    around: Tensor | None = None
+
+
+def surroundings(text: Tensor, there: Tensor) -> Tensor:
+    """Return (B, U, 2 hidden): the mean of the text's evidence over a recording, and over what is near.
+
+    Args:
+        text: (B, U, hidden), zero where it is missing.
+        there: (B, U) bool.
+    """
+    place = torch.arange(there.shape[1], device=there.device)
+    near = torch.exp(-(place[None] - place[:, None]).abs() / REACH) * there[:, None]
+    near = near / near.sum(dim=-1, keepdim=True).clamp(min=1e-6)
+    mean = text.sum(dim=1, keepdim=True) / there.sum(dim=1).clamp(min=1)[:, None, None]
+    return torch.cat([mean.expand_as(text), near @ text], dim=-1) * there[..., None]
 
 
 class OpinionNetwork(nn.Module):
@@ -126,6 +145,8 @@ class OpinionNetwork(nn.Module):
         self.branches = nn.ModuleDict(branches)
         self.neighbours = Neighbours(hidden)
         self.heads = nn.ModuleDict({name: nn.Linear(hidden, size, bias=False) for name, size in HEADS.items()})
+        self.around = nn.Linear(2 * hidden, HEADS["present"], bias=False)
+        nn.init.zeros_(self.around.weight)  # learned last, see benchmarks/default_card.py
         # one prior for each source, and last the one that ships
         self.priors = nn.ParameterDict(  # type: ignore[assignment]
             {name: nn.Parameter(torch.zeros(len(SOURCES) + 1, size)) for name, size in HEADS.items()}
@@ -143,6 +164,7 @@ class OpinionNetwork(nn.Module):
             speakers: (B, U) numbers, -1 unknown; None for all unknown.
         """
         parts: dict[str, Tensor] = {}
+        nearby = None
         any_of = next(iter(present.values()))
         attention = torch.zeros(*any_of.shape, any_of.shape[1], device=any_of.device)
         for name, branch in self.branches.items():
@@ -155,15 +177,17 @@ class OpinionNetwork(nn.Module):
                 unknown = torch.full_like(there, -1, dtype=torch.long) if speakers is None else speakers
                 around, attention = self.neighbours(h, there, unknown)
                 h = h + around
+                nearby = surroundings(h, there)
             parts[name] = h
-        return Evidence(parts, attention)
+        return Evidence(parts, attention, nearby)
 
-    def say(self, evidence: Tensor, source: Tensor | int = -1) -> dict[str, Tensor]:
+    def say(self, evidence: Tensor, source: Tensor | int = -1, around: Tensor | None = None) -> dict[str, Tensor]:
         """Tell what evidence (B, U, hidden) means.
 
         Args:
             evidence: the sum over modalities, or one modality's.
             source: whose prior, (B,) or one; -1 for the one that ships.
+            around: what text is around, of :class:`Evidence`.
 
         Returns:
             Per head (B, U, size): logits; ``intensity`` in [-3, 3].
@@ -172,6 +196,8 @@ class OpinionNetwork(nn.Module):
         for name, head in self.heads.items():
             prior = self.priors[name][source]
             logits = head(evidence) + (prior if prior.ndim == 1 else prior[:, None])
+            if name == "present" and around is not None:
+                logits = logits + self.around(around)
             said[name] = 3 * torch.tanh(logits / 3) if name == "intensity" else logits
         return said
 
@@ -183,9 +209,9 @@ class OpinionNetwork(nn.Module):
         source: Tensor | int = -1,
     ) -> dict[str, Tensor]:
         """Tell what all modalities together say; ``ravdess`` holds logits of RAVDESS's eight classes."""
-        parts = self.evidence(features, present, speakers).parts
-        total = torch.stack(list(parts.values())).sum(dim=0)
-        return {**self.say(total, source), "ravdess": self.ravdess(total)}
+        evidence = self.evidence(features, present, speakers)
+        total = torch.stack(list(evidence.parts.values())).sum(dim=0)
+        return {**self.say(total, source, evidence.around), "ravdess": self.ravdess(total)}
 
 
 MODALITIES = (TEXT, AUDIO, VISION)
