@@ -103,7 +103,8 @@ def repeat(minute: Path, times: int, out: Path) -> None:
         streams: dict[int, Any] = {}
         for number in range(times):
             with av.open(str(minute)) as container:
-                length = (container.duration or 0) / av.time_base
+                # a little more than the longest track, so that no packet comes before the last one of its track
+                length = (container.duration or 0) / av.time_base + 0.1
                 for stream in container.streams:
                     if stream.index not in streams:
                         streams[stream.index] = made.add_stream_from_template(stream)

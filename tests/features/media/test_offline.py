@@ -129,5 +129,6 @@ def test_every_kind_of_file_without_a_network(tmp_path: Path) -> None:
     said = json.loads((out / "subtitled" / "result.json").read_text())["utterances"]
     assert [(one["text"], one["start"]) for one in said] == [("What a lovely day.", 0.5), ("I hate this hotel.", 2.6)]
     corpus = load_corpus(out / "corpus")
+    assert not [note for note in corpus.card.notes if "passed over" in note]
     assert corpus.table["video"].n_unique() == len(FORMS) + len(clips)
     assert set(corpus.modalities) == {"text", "audio", "vision"}
