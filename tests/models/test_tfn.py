@@ -96,7 +96,7 @@ def test_the_product_by_loops(count) -> None:
 
 
 def test_without_a_modality_the_product_of_the_others_is_left() -> None:
-    model, batch = build(), make_batch(View.UNALIGNED, dims=THREE)
+    model, batch = build().eval(), make_batch(View.UNALIGNED, dims=THREE)
     products = []
     model.layers[0].register_forward_hook(lambda _, given, __: products.append(given[0].view(-1, 6, 4, 5)))
     model(batch)

@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.integrate import trapezoid
 from torch import Tensor
 
 from affectus.batches import Batch, Loader
@@ -191,7 +190,7 @@ class Curve:
         AUILC of Sun et al. 2023.
         """
         levels = np.asarray(self.levels)
-        return np.asarray(trapezoid(self.by_seed(metric), levels, axis=1) / (levels[-1] - levels[0]))
+        return np.asarray(np.trapezoid(self.by_seed(metric), levels, axis=1) / (levels[-1] - levels[0]))
 
     def to_json(self) -> dict[str, Any]:
         """Return the curve with means, spreads and areas."""

@@ -22,8 +22,10 @@ from affectus.batches.batch import Batch
 from affectus.models.base import Heads, Model, ModelOutput, Paper, ParameterGroup, Stage, check_share, register_model
 from affectus.models.options import check_size, modality_values
 from affectus.models.space import DROPOUT, one_of
-from affectus.models.tfn import check_product, outer_product, within_range
+from affectus.models.tfn import check_product, within_range
 from affectus.models.unimodal import UnimodalHeads, net_groups, others
+from affectus.nn.dropping import LargeDropout
+from affectus.nn.product import product_layer
 from affectus.nn.subnets import Subnets
 from affectus.objectives import Task
 from affectus.vocabulary import View
@@ -106,7 +108,7 @@ class MTFN(Model):
         sizes = modality_values("widths", self.inputs, hidden, widths, check_size)
         self.subnets = Subnets(self.inputs, sizes, text_out=text_out, dropout=dropout)
         width = check_product(self.subnets.widths, dense, "mlmf")
-        self.drop = nn.Dropout(fusion_dropout)
+        self.drop = LargeDropout(fusion_dropout)
         self.layers = nn.ModuleList([nn.Linear(width, dense), nn.Linear(dense, dense)])
         self.heads = Heads(dense, tasks)
         self.bounded = bounded
@@ -133,7 +135,7 @@ class MTFN(Model):
         is missing); ``present`` (B, modalities); ``fused`` (B, width), what the first layer makes of the product.
         """
         vectors = self.subnets(batch)
-        fused = torch.relu(self.layers[0](self.drop(outer_product(vectors.values()))))
+        fused = torch.relu(product_layer(vectors.values(), self.drop, self.layers[0]))
         predictions = self.heads(torch.relu(self.layers[1](fused)))
         if self.bounded:
             predictions = {task.name: within_range(predictions[task.name], task) for task in self.tasks}

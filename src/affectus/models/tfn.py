@@ -17,7 +17,7 @@ Deviations:
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +28,7 @@ from affectus.models.base import Heads, Model, ModelOutput, Paper, check_share, 
 from affectus.models.options import check_size, modality_values
 from affectus.models.space import DROPOUT, one_of
 from affectus.nn.dropping import LargeDropout
+from affectus.nn.product import product_layer
 from affectus.nn.subnets import Subnets
 from affectus.objectives import Task, TaskKind
 from affectus.vocabulary import View
@@ -135,7 +136,7 @@ class TFN(Model):
 
     def forward(self, batch: Batch) -> ModelOutput:
         """Predict every task; extras: ``fused`` (B, width), what the first layer makes of the product."""
-        fused = torch.relu(self.layers[0](self.drop(outer_product(self.subnets(batch).values()))))
+        fused = torch.relu(product_layer(self.subnets(batch).values(), self.drop, self.layers[0]))
         predictions = self.heads(torch.relu(self.layers[1](fused)))
         if self.bounded:
             predictions = {task.name: within_range(predictions[task.name], task) for task in self.tasks}
@@ -162,16 +163,6 @@ def check_product(widths: Mapping[str, int], dense: int, instead: str) -> int:
             remedy=f"Lower hidden, widths or text_out, or use {instead}, whose fusion is of low rank",
         )
     return width
-
-
-def outer_product(vectors: Iterable[Tensor]) -> Tensor:
-    """Return the outer product of [1, x] of each vector (B, width), flattened: (B, product of width + 1)."""
-    product: Tensor | None = None
-    for x in vectors:
-        factor = torch.cat([x.new_ones(x.shape[0], 1), x], dim=1)
-        product = factor if product is None else (product.unsqueeze(2) * factor.unsqueeze(1)).flatten(1)
-    assert product is not None
-    return product
 
 
 def within_range(y: Tensor, task: Task) -> Tensor:

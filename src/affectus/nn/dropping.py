@@ -1,16 +1,22 @@
-"""Dropout of large tensors on a CPU: PyTorch's draws one number per value and keeps the mask as floats.
+"""Dropout on a CPU: PyTorch's draws one number per value and keeps the mask as floats.
 
-Here four decisions come from one random number, and the mask is kept as bytes.
+Here a decision takes one random bit where the share is a half and 16 at most, and the masks are kept as bits or bytes.
 """
 
+import struct
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-LEVELS = 1 << 16
+from affectus.nn.tracing import is_plain
+
+BITS = 16
+LEVELS = 1 << BITS
 """Dropout decides by 16 random bits."""
+WORD = 32
+"""Decisions in a word."""
 
 
 def draw_kept(shape: torch.Size, least: int) -> Tensor:
@@ -19,6 +25,42 @@ def draw_kept(shape: torch.Size, least: int) -> Tensor:
     numbers = torch.empty(-(-count // 4), dtype=torch.int64)
     numbers.random_(torch.iinfo(torch.int64).min, None)
     return (numbers.view(torch.int16)[:count] >= least - LEVELS // 2).view(shape)
+
+
+def draw_words(count: int, least: int) -> Tensor:
+    """Return so many int32 words on the CPU; each bit is 0 with a probability of ``least`` in :data:`LEVELS`.
+
+    A random bit before others halves the probability of theirs, and adds a half if it is joined by "or". So as many
+    random bits go into a decision as the share has binary places.
+    """
+    kept = LEVELS - least
+    words = torch.zeros(count, dtype=torch.int32)
+    if kept >= LEVELS:
+        return words.fill_(-1)
+    numbers = torch.empty(-(-count // 2), dtype=torch.int64)
+    for place in range((kept & -kept).bit_length() - 1, BITS):
+        drawn = numbers.random_(torch.iinfo(torch.int64).min, None).view(torch.int32)[:count]
+        words = words.bitwise_or_(drawn) if kept >> place & 1 else words.bitwise_and_(drawn)
+    return words
+
+
+def draw_factors(like: Tensor, share: float) -> Tensor:
+    """Return what dropout multiplies a tensor with: zero with a probability of ``share``, else 1 / (1 - share).
+
+    Args:
+        like: of the shape, kind and place that are wanted.
+        share: in [0, 1); on a CPU rounded to a multiple of 1/65536.
+    """
+    least = min(round(share * LEVELS), LEVELS - 1)
+    if is_plain() or like.device.type != "cpu" or like.dtype != torch.float32:
+        return F.dropout(torch.ones_like(like), share)
+    count = like.numel()
+    words = draw_words(-(-count // WORD), least)
+    # a bit moved to the sign and back fills its word, which then lets the factor's bits through or not
+    spread = words.unsqueeze(0) << torch.arange(WORD, dtype=torch.int32).unsqueeze(1)
+    spread >>= WORD - 1
+    spread &= struct.unpack("<i", struct.pack("<f", LEVELS / (LEVELS - least)))[0]
+    return spread.view(torch.float32).flatten()[:count].view(like.shape)
 
 
 class LargeDropout(nn.Dropout):

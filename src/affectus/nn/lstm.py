@@ -9,9 +9,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.nn.utils.rnn import PackedSequence
 
+from affectus.nn.dropping import draw_factors
 from affectus.nn.packing import Packing, steps_before
 from affectus.nn.tracing import State, is_plain, run_steps
 
@@ -75,7 +75,7 @@ class LSTM(nn.Module):
             return packed.data
         for layer in range(self.layer.num_layers):
             if layer and self.layer.dropout:
-                rows = F.dropout(rows, self.layer.dropout, self.training)
+                rows = rows * draw_factors(rows, self.layer.dropout) if self.training else rows
             forward = self._direction(rows, packing, f"l{layer}")[0]
             if self.layer.bidirectional:
                 backward = self._direction(rows[packing.turned], packing, f"l{layer}_reverse")[0]
@@ -149,21 +149,22 @@ class _Steps(torch.autograd.Function):
         states, cells = x.new_empty(len(x), hidden), x.new_empty(len(x), hidden)
         squashed = x.new_empty(len(x), hidden)  # tanh(c')
         by_state = recurrent.T.contiguous()
-        blocks = torch.split(gates, sizes)
         before: tuple[Tensor, Tensor] | None = None
-        for gate, state, cell, tanh in zip(
-            blocks, torch.split(states, sizes), torch.split(cells, sizes), torch.split(squashed, sizes), strict=True
+        # each view of a step is made with those of all others: to make one takes as long as a small operation
+        views = (gates, gates[:, : 2 * hidden], *torch.split(gates, hidden, dim=1), states, cells, squashed)
+        for gate, both, enter, forget, candidate, leave, state, cell, tanh in zip(
+            *(torch.split(view, sizes) for view in views), strict=True
         ):
-            size = len(gate)
             if before is not None:
-                gate.addmm_(before[0][:size], by_state)
-            enter_forget, candidate, leave = torch.split(gate, [2 * hidden, hidden, hidden], dim=1)
-            enter_forget.sigmoid_()
+                if len(before[0]) > len(gate):
+                    before = before[0][: len(gate)], before[1][: len(gate)]
+                gate.addmm_(before[0], by_state)
+            both.sigmoid_()
             candidate.tanh_()
             leave.sigmoid_()
-            torch.mul(enter_forget[:, :hidden], candidate, out=cell)
+            torch.mul(enter, candidate, out=cell)
             if before is not None:
-                cell.addcmul_(enter_forget[:, hidden:], before[1][:size])
+                cell.addcmul_(forget, before[1])
             torch.tanh(cell, out=tanh)
             torch.mul(leave, tanh, out=state)
             before = state, cell
@@ -196,23 +197,17 @@ class _Steps(torch.autograd.Function):
             torch.mul(tanh * o, 1 - o, out=to_o)
             to_cell = o * (1 - tanh * tanh)
             some = sizes[begin:end]
-            for whole, of_state, of_cell, by_state, forget in reversed(
-                list(
-                    zip(
-                        torch.split(slope, some),
-                        torch.split(grad_states[part], some),
-                        torch.split(grad_cells[part], some),
-                        torch.split(to_cell, some),
-                        torch.split(f, some),
-                        strict=True,
-                    )
-                )
+            of_gates = slope[:, : 3 * hidden].view(len(slope), 3, hidden)
+            views = (slope, of_gates, to_o, grad_states[part], grad_cells[part], to_cell, f)
+            for whole, first, last, of_state, of_cell, by_state, forget in reversed(
+                list(zip(*(torch.split(view, some) for view in views), strict=True))
             ):
                 size = len(whole)
-                h = state_grad[:size].add_(of_state)
-                c = cell_grad[:size].add_(of_cell).addcmul_(h, by_state)
-                whole[:, : 3 * hidden].view(size, 3, hidden).mul_(c.unsqueeze(1))
-                whole[:, 3 * hidden :].mul_(h)
+                h, c = (state_grad, cell_grad) if size == len(state_grad) else (state_grad[:size], cell_grad[:size])
+                h.add_(of_state)
+                c.add_(of_cell).addcmul_(h, by_state)
+                first.mul_(c.unsqueeze(1))
+                last.mul_(h)
                 torch.mm(whole, recurrent, out=h)
                 c.mul_(forget)
         grad_x = slopes @ inner if ctx.needs_input_grad[0] else None

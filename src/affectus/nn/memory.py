@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from affectus.nn.dropping import draw_factors
 from affectus.nn.packing import Packing, steps_before
 from affectus.nn.tracing import State, run_steps
 
@@ -57,7 +58,7 @@ class GatedMemory(nn.Module):
             layers = (self.retain_in, self.update_in)
             keep = torch.cat(
                 [
-                    F.dropout(rows.new_ones(len(rows), layer.out_features), share)
+                    draw_factors(rows.new_empty(len(rows), layer.out_features), share)
                     for layer, share in zip(layers, self.dropouts, strict=True)
                 ],
                 dim=1,
@@ -143,25 +144,31 @@ class _Steps(torch.autograd.Function):
         bias = torch.cat([retain_bias, update_bias])
         keeps = [None] * len(sizes) if keep is None else torch.split(keep, sizes)
         before: Tensor | None = None
-        for h, g, c, k, m in zip(
-            torch.split(hidden, sizes),
-            torch.split(gates, sizes),
+        views = (
+            hidden,
+            *torch.split(hidden, [first, hidden.shape[1] - first], dim=1),
+            gates,
+            *torch.split(gates, size, dim=1),
+        )
+        for h, to_keep, to_write, g, kept, written, c, k, m in zip(
+            *(torch.split(view, sizes) for view in views),
             torch.split(candidate, sizes),
             keeps,
             torch.split(memory, sizes),
             strict=True,
         ):
             if before is not None:
-                h.addmm_(before[: len(h)], to_hidden)
+                before = before if len(before) == len(h) else before[: len(h)]
+                h.addmm_(before, to_hidden)
             h.relu_()
             if k is not None:
                 h.mul_(k)
-            torch.mm(h[:, :first], to_retain, out=g[:, :size])
-            torch.mm(h[:, first:], to_update, out=g[:, size:])
+            torch.mm(to_keep, to_retain, out=kept)
+            torch.mm(to_write, to_update, out=written)
             g.add_(bias).sigmoid_()
-            torch.mul(g[:, size:], c, out=m)
+            torch.mul(written, c, out=m)
             if before is not None:
-                m.addcmul_(g[:, :size], before[: len(h)])
+                m.addcmul_(kept, before)
             before = m
         ctx.save_for_backward(candidate, inner, retain, update, keep, hidden, gates, memory)
         ctx.sizes = sizes
@@ -182,26 +189,22 @@ class _Steps(torch.autograd.Function):
         grad_hidden = torch.empty_like(hidden)
         grad_memory = torch.empty_like(memory)
         carried = memory.new_zeros(sizes[0] if sizes else 0, size)
-        for whole, of_hidden, of_memory, given, pass_, gate in reversed(
-            list(
-                zip(
-                    torch.split(slopes, sizes),
-                    torch.split(grad_hidden, sizes),
-                    torch.split(grad_memory, sizes),
-                    torch.split(grad, sizes),
-                    torch.split(passes, sizes),
-                    torch.split(gates, sizes),
-                    strict=True,
-                )
-            )
+        rest = hidden.shape[1] - first
+        views = (
+            *(slopes.view(len(slopes), 2, size), *torch.split(slopes, size, dim=1)),
+            *(grad_hidden, *torch.split(grad_hidden, [first, rest], dim=1)),
+            *(grad_memory, grad, passes, gates[:, :size]),
+        )
+        for both, to_keep, to_write, of_hidden, kept, written, of_memory, given, pass_, gate in reversed(
+            list(zip(*(torch.split(view, sizes) for view in views), strict=True))
         ):
-            count = len(whole)
+            count = len(both)
             torch.add(carried[:count], given, out=of_memory)
-            whole.view(count, 2, size).mul_(of_memory.unsqueeze(1))
-            torch.mm(whole[:, :size], retain, out=of_hidden[:, :first])
-            torch.mm(whole[:, size:], update, out=of_hidden[:, first:])
+            both.mul_(of_memory.unsqueeze(1))
+            torch.mm(to_keep, retain, out=kept)
+            torch.mm(to_write, update, out=written)
             of_hidden.mul_(pass_)
-            torch.addmm(of_memory * gate[:, :size], of_hidden, inner, out=carried[:count])
+            torch.addmm(of_memory * gate, of_hidden, inner, out=carried[:count])
         return (
             grad_hidden,
             grad_memory.mul_(gates[:, size:]),

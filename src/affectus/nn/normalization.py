@@ -77,12 +77,9 @@ class StepBatchNorm(nn.Module):
         assert mean is not None
         assert var is not None
         step = step.clamp(max=norm.num_features - 1)
+        everywhere = not is_plain() and bool(real.all())
         if self.training:
-            none = torch.zeros_like(mean)
-            count = none.index_add(0, step, real.sum(dim=1).to(rows))
-            of_batch = none.index_add(0, step, (rows * real).sum(dim=1)) / count.clamp(min=1)
-            squares = none.index_add(0, step, ((rows - of_batch[step].unsqueeze(1)).square() * real).sum(dim=1))
-            of_batch_var, enough = squares / count.clamp(min=1), count > 1
+            of_batch, of_batch_var, enough = _moments_by_step(rows, step, real, everywhere, len(mean))
             before = mean.clone(), var.clone()
             with torch.no_grad():
                 _move(norm, of_batch, of_batch_var, enough)
@@ -90,7 +87,26 @@ class StepBatchNorm(nn.Module):
             var = torch.where(enough, of_batch_var, before[1])
         scale = norm.weight * (var + norm.eps).rsqrt()
         shift = norm.bias - mean * scale
-        return (rows * scale[step].unsqueeze(1) + shift[step].unsqueeze(1)) * real
+        found = torch.addcmul(shift[step].unsqueeze(1), rows, scale[step].unsqueeze(1))
+        return found if everywhere else found * real
+
+
+def _moments_by_step(
+    rows: Tensor, step: Tensor, real: Tensor, everywhere: bool, steps: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Mean and variance of each step's real values, and (steps,) bool, which steps have more than one."""
+    none = rows.new_zeros(steps)
+    if everywhere:
+        # each row's own, then put together: the values are gone through once
+        count = none.index_add(0, step, torch.full_like(step, rows.shape[1]).to(rows))
+        row_var, row_mean = torch.var_mean(rows, dim=1, correction=0)
+        mean = none.index_add(0, step, row_mean * rows.shape[1]) / count.clamp(min=1)
+        spread = row_var + (row_mean - mean[step]).square()
+        return mean, none.index_add(0, step, spread * rows.shape[1]) / count.clamp(min=1), count > 1
+    count = none.index_add(0, step, real.sum(dim=1).to(rows))
+    mean = none.index_add(0, step, (rows * real).sum(dim=1)) / count.clamp(min=1)
+    squares = none.index_add(0, step, ((rows - mean[step].unsqueeze(1)).square() * real).sum(dim=1))
+    return mean, squares / count.clamp(min=1), count > 1
 
 
 def _move(norm: nn.BatchNorm1d, mean: Tensor, var: Tensor, where: Tensor) -> None:

@@ -17,6 +17,7 @@ from affectus.errors import AffectusError
 from affectus.files import read_json, write_json
 from affectus.studies.cells import Cell
 from affectus.threads import end_with_parent, torch_threads
+from affectus.training.optional import without_unused
 
 EPOCHS = 4
 """Trained to be measured; the first, which warms up, is not counted in the seconds."""
@@ -118,7 +119,8 @@ def _in_process(sender: Connection, cell: Cell, corpus: Path, split: str, thread
 
 
 def _measure(cell: Cell, corpus: Path, split: str, threads: int) -> Cost:
-    import lightning.pytorch  # noqa: F401 - its seconds and memory are not the cell's
+    with without_unused():
+        import lightning.pytorch  # noqa: F401 - its seconds and memory are not the cell's
 
     opened = load_corpus(corpus)
     settings = {"epochs": EPOCHS, "patience": None, "record_epochs": False, "keep_epochs": False}

@@ -43,6 +43,7 @@ from affectus.objectives import RealLoss, Task, TaskKind, choose_tasks
 from affectus.threads import end_with_parent, torch_threads
 from affectus.training.config import LOSSES, PER_TASK, RunConfig, TrainingSettings, choose_view, resolve_settings
 from affectus.training.inference import EpochScorer, PerTask, predict_batches
+from affectus.training.optional import without_unused
 from affectus.training.text import STATES, RunText, TextIdentity, open_text
 from affectus.training.transfer import (
     InitRecord,
@@ -609,7 +610,8 @@ def _fit_stages(
     unlabelled: Loader | None = None,
 ) -> tuple[list[dict[str, Any]], dict[str, int]]:
     # Lightning takes seconds to import, and only training needs it
-    from lightning.pytorch import Callback, Trainer
+    with without_unused():
+        from lightning.pytorch import Callback, Trainer
 
     from affectus.training.averaging import AverageWeights
     from affectus.training.callbacks import EpochEnd, WholeCheckpoints

@@ -16,7 +16,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from pydantic import BaseModel, ConfigDict
-from scipy.sparse import csr_array
 from torch import Tensor
 
 from affectus.batches import Loader, Scale, Scaler, TokenCorpus, fit_scaler
@@ -278,6 +277,9 @@ def _states(
 
 def _word_means(states: Ragged, words: IntArray, counts: IntArray) -> Ragged:
     """Average the vectors of each word's tokens; a word without one gives zeros, which count as not measured."""
+    # scipy takes a second to import, and a run without a text encoder does without
+    from scipy.sparse import csr_array
+
     offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
     owner = np.repeat(offsets[:-1], states.lengths) + words
     real = words >= 0

@@ -1,0 +1,153 @@
+"""The outer product of vectors and the linear layer upon it, which is most of what tensor fusion takes.
+
+On a CPU the product is never there as a whole in training: a part of it that stays in the cache is made, some of it is
+dropped, and it goes into the layer; going back it is made again. What is kept of dropout is a bit per decision.
+"""
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from affectus.nn.dropping import LEVELS, WORD, LargeDropout, draw_words
+from affectus.nn.tracing import is_plain
+
+PART = 150_000
+"""Numbers of the product that are made at once: 0.6 MB."""
+
+
+def outer_product(vectors: Iterable[Tensor]) -> Tensor:
+    """Return the outer product of [1, x] of each vector (B, width), flattened: (B, product of width + 1)."""
+    product: Tensor | None = None
+    for x in vectors:
+        factor = _with_one(x)
+        product = factor if product is None else (product.unsqueeze(2) * factor.unsqueeze(1)).flatten(1)
+    assert product is not None
+    return product
+
+
+def product_layer(vectors: Iterable[Tensor], drop: LargeDropout, layer: nn.Module) -> Tensor:
+    """Return ``layer(drop(outer_product(vectors)))``.
+
+    Args:
+        vectors: each (B, width).
+        drop: what drops some of the product.
+        layer: linear, from the product's width to (B, out).
+    """
+    assert isinstance(layer, nn.Linear)
+    *some, last = vectors
+    small = last.dtype == torch.float32 and last.device.type == "cpu" and last.shape[0] > 0
+    if is_plain() or not (layer.training and small):
+        whole: Tensor = layer(drop(outer_product([*some, last])))
+        return whole
+    left = outer_product(some) if some else last.new_ones(len(last), 1)
+    share = min(round(drop.p * LEVELS), LEVELS - 1) if drop.training else 0
+    y: Tensor = _ProductLayer.apply(left, _with_one(last), layer.weight, layer.bias, share)  # type: ignore[no-untyped-call]
+    return y
+
+
+def _with_one(x: Tensor) -> Tensor:
+    return torch.cat([x.new_ones(x.shape[0], 1), x], dim=1)
+
+
+class _ProductLayer(torch.autograd.Function):
+    """W d(a b) + c part by part, where d drops."""
+
+    @staticmethod
+    def forward(ctx: Any, left: Tensor, right: Tensor, weight: Tensor, bias: Tensor, least: int) -> Tensor:
+        """Run.
+
+        Args:
+            ctx: keeps what the gradient needs.
+            left: (B, L), a.
+            right: (B, R), b.
+            weight: (out, L * R), W.
+            bias: (out,), c.
+            least: of :data:`LEVELS`, how much is dropped.
+
+        Returns:
+            (B, out).
+        """
+        ctx.factor = LEVELS / (LEVELS - least)
+        parts = _Parts(left * ctx.factor, right, least)
+        y = bias.expand(len(left), -1).clone()
+        for number in range(parts.count):
+            y.addmm_(parts.make(number), weight[:, parts.columns(number)].T)
+        ctx.save_for_backward(left, right, weight, parts.words)
+        ctx.least = least
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        """Make each part again."""
+        left, right, weight, words = ctx.saved_tensors
+        parts = _Parts(left * ctx.factor, right, ctx.least, words)
+        batch = len(left)
+        grad = grad.contiguous()
+        grad_left, grad_right = torch.empty_like(left), torch.zeros_like(right)
+        grad_weight = torch.empty_like(weight)
+        buffer = torch.empty(batch, parts.size * right.shape[1])
+        for number in range(parts.count):
+            rows, columns = parts.rows(number), parts.columns(number)
+            torch.mm(grad.T, parts.make(number), out=grad_weight[:, columns])
+            product = buffer[:, : columns.stop - columns.start]
+            torch.mm(grad, weight[:, columns], out=product)
+            shaped = parts.drop(product).view(batch, -1, right.shape[1])
+            grad_left[:, rows] = (shaped @ right.unsqueeze(2)).squeeze(2)
+            grad_right += (parts.left[:, rows].unsqueeze(1) @ shaped).squeeze(1)
+        return grad_left.mul_(ctx.factor), grad_right, grad_weight, grad.sum(dim=0), None
+
+
+class _Parts:
+    """The parts of an outer product (B, L * R), each of ``size`` values of the left factor.
+
+    Args:
+        left: (B, L).
+        right: (B, R).
+        least: of :data:`LEVELS`, how much is dropped.
+        words: the decisions; None to draw them. Part number n of 32 parts takes the n-th bit of each word.
+    """
+
+    def __init__(self, left: Tensor, right: Tensor, least: int, words: Tensor | None = None) -> None:
+        self.left, self.right = left, right
+        batch, self.length = left.shape
+        self.width = right.shape[1]
+        most = max(PART // (batch * self.width), 1)
+        # as even as they can be, since each draws as many bits as the largest
+        self.size = math.ceil(self.length / math.ceil(self.length / most))
+        self.count = math.ceil(self.length / self.size)
+        shape = (math.ceil(self.count / WORD), batch, self.size * self.width)
+        self._product = left.new_empty(shape[1:])
+        if words is None:
+            words = draw_words(math.prod(shape), least) if least else torch.empty(0, dtype=torch.int32)
+        self.words = words.view(shape) if least else words
+        self._mask = torch.empty(shape[1:], dtype=torch.int32) if least else None
+        self._number = 0
+
+    def rows(self, number: int) -> slice:
+        """Return which values of the left factor a part has."""
+        return slice(number * self.size, min((number + 1) * self.size, self.length))
+
+    def columns(self, number: int) -> slice:
+        """Return which columns of the product a part has."""
+        rows = self.rows(number)
+        return slice(rows.start * self.width, rows.stop * self.width)
+
+    def make(self, number: int) -> Tensor:
+        """Return a part (B, columns), some of it dropped; the next call overwrites it."""
+        rows, columns = self.rows(number), self.columns(number)
+        product = self._product[:, : columns.stop - columns.start]
+        shaped = product.view(len(product), -1, self.width)
+        torch.mul(self.left[:, rows].unsqueeze(2), self.right.unsqueeze(1), out=shaped)
+        if self._mask is not None:
+            torch.bitwise_left_shift(self.words[number // WORD], WORD - 1 - number % WORD, out=self._mask)
+            self._mask >>= WORD - 1
+        return self.drop(product)
+
+    def drop(self, product: Tensor) -> Tensor:
+        """Drop of (B, columns), in place, what was dropped of the part that was made last."""
+        if self._mask is not None:
+            product.view(torch.int32).bitwise_and_(self._mask[:, : product.shape[1]])
+        return product
