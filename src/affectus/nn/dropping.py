@@ -74,7 +74,7 @@ class LargeDropout(nn.Dropout):
         """Drop and scale what is left, in training."""
         if not self.training or not self.p:
             return x
-        if x.device.type != "cpu":
+        if is_plain() or x.device.type != "cpu":
             return F.dropout(x, self.p)
         y: Tensor = _Drop.apply(x, round(self.p * LEVELS))  # type: ignore[no-untyped-call]
         return y
