@@ -202,7 +202,8 @@ def network_of(run: Run, seed: int | None = None) -> PortableNetwork:
 
 def trace(network: PortableNetwork) -> torch.export.ExportedProgram:
     """Trace a network with free batch and lengths."""
-    example = _tensors(random_inputs(network, 3, 6, np.random.default_rng(0)))
+    # sizes that no network has, so that none is taken for another
+    example = _tensors(random_inputs(network, 13, 17, np.random.default_rng(0)))
     batch, common = torch.export.Dim("batch"), torch.export.Dim(_steps_of(network.view, ""))
     shapes: dict[str, dict[int, Any]] = {}
     for name in network.input_names():
