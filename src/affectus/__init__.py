@@ -1,8 +1,13 @@
 """Multimodal sentiment and emotion analysis, utterance by utterance."""
 
+import os
 from typing import TYPE_CHECKING, Any
 
 from affectus._version import __version__
+
+# onnxruntime and pyannote.audio report uses to their makers unless they are told not to before they are imported
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+os.environ["PYANNOTE_METRICS_ENABLED"] = "false"
 
 if TYPE_CHECKING:
     from affectus.api import evaluate, train

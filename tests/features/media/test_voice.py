@@ -1,4 +1,6 @@
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -66,3 +68,14 @@ def test_an_unknown_model_is_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(voice.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(AffectusError, match="Voice activity needs the package silero-vad"):
         voice.model_path()
+
+
+def test_onnxruntime_reports_nothing(tmp_path: Path) -> None:
+    """Its telemetry leaves a file of the session beside what it sends."""
+    pytest.importorskip("onnxruntime", reason="the extra 'media' is not installed")
+    script = "import affectus, onnxruntime, os; print(os.environ['ORT_DISABLE_TELEMETRY'])"
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    environment.pop("ORT_DISABLE_TELEMETRY", None)
+    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "1"
+    assert list(tmp_path.iterdir()) == []
