@@ -213,6 +213,7 @@ def start(arguments: Sequence[str], log: Path, until: int | None = None) -> int:
         return child
     code = 3
     try:
+        os.setsid()
         handle = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(handle, 1)
         os.dup2(handle, 2)
@@ -244,6 +245,23 @@ def wait(process: int, seconds: float) -> int | None:
         if time.monotonic() >= until:
             return None
         time.sleep(0.002)
+
+
+def end_group(leader: int) -> None:
+    """Wait until no process that a killed command started is alive: forked ones hold its locks as long as they live."""
+    until = time.monotonic() + PATIENCE
+    while time.monotonic() < until:
+        alive = False
+        for place in Path("/proc").glob("[0-9]*/stat"):
+            try:
+                state, _, group = place.read_text(encoding="utf-8").rpartition(")")[2].split()[:3]
+            except (OSError, ValueError):
+                continue  # it has ended
+            alive |= int(group) == leader and state not in "ZX"
+        if not alive:
+            return
+        time.sleep(0.01)
+    raise SystemExit("a process of a killed command goes on")
 
 
 def run_to_end(job: Job, out: Path, log: Path) -> float:
@@ -362,6 +380,7 @@ def disturb(job: Job, out: Path, log: Path, kills: int, rng: random.Random) -> i
             met += 1
         elif code != 0:
             raise SystemExit(f"{job.name} ended with {code}:\n{log.read_text(encoding='utf-8')}")
+        end_group(process)
         snapshot(out)
         now = finished(job, out)
         for name, made in done.items():
