@@ -91,6 +91,7 @@ def test_the_extractors_of_the_page_work(blocks: list[tuple[str, str, str]], pac
         pytest.importorskip(module, reason="the extra 'media' is not installed")
     shutil.copy(PAGE.parents[2] / "examples" / "sample.mp4", package / "clip.mp4")
     said = _type(package, [text for language, _, text in blocks if language == "bash" and "extract" in text])
+    said += _type(package, ["affectus extract --help"])
     assert "mean red, green and blue of each picture" in said
     corpus = load_corpus(package / "heard")
     assert corpus.modalities == ("audio", "vision")
