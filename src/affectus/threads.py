@@ -20,6 +20,13 @@ def torch_threads(count: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+def usable_cores() -> int:
+    """Return how many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def end_with_parent() -> None:
     """In a worker: end when the process that started it has gone, lest it write into a folder that is being resumed."""
     threading.Thread(target=_wait_for_parent, daemon=True).start()

@@ -14,6 +14,7 @@ from affectus.features.media.sources import transcript_beside
 from affectus.features.media.subtitles import SUBTITLE_SUFFIXES, TEXT_SUFFIXES
 from affectus.predict.predictor import Predictor
 from affectus.predict.results import Analysis
+from affectus.threads import usable_cores
 from affectus.training.loading import Run
 from affectus.vocabulary import AUDIO, TEXT, VISION
 
@@ -29,6 +30,8 @@ def _quiet(what: str, share: float) -> None:
 
 class Stopwatch:
     """Tells on what time was spent, from the reports of what is being done.
+
+    Of things that are done side by side each gets a share, and all together the time that passed.
 
     Args:
         report: is told, too.
@@ -94,7 +97,7 @@ def analyze(
     predictor = Predictor.load(model)
     chosen = _settings(settings, options, predictor)
     watch("loading", 0.0)
-    extractor = Extractor(chosen, threads=threads)
+    extractor = Extractor(chosen, threads=threads, side_by_side=usable_cores() > 1)
     given = transcript_beside(source) if transcript is None else Path(transcript) if transcript != NONE else None
     planned = Source(source, source.stem, given, turns=None if turns is None else Path(turns))
     corpus = extractor.read(planned, lambda what, share: watch(what, 0.95 * share))

@@ -1,7 +1,9 @@
 """One file -> its utterances and their features."""
 
 import bisect
+import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -141,17 +143,27 @@ def _quiet(what: str, share: float) -> None:
     pass
 
 
+_HEARD = (0.1, 0.5)
+"""Between which shares of the work sound is heard; pictures come after it, or beside it."""
+
+
+class _EndedError(Exception):
+    """Ends the reading of pictures of which nobody wants to know any more."""
+
+
 class Extractor:
     """Reads files one after another; what it needs is loaded once, when first needed.
 
     Args:
         settings: what is extracted.
         threads: of each model. More of them than idle cores make this many times slower.
+        side_by_side: read pictures while speech is recognised and sound described; for a second core that is idle.
     """
 
-    def __init__(self, settings: Extraction | None = None, *, threads: int = 1) -> None:
+    def __init__(self, settings: Extraction | None = None, *, threads: int = 1, side_by_side: bool = False) -> None:
         self.settings = settings or Extraction()
         self.threads = threads
+        self.side_by_side = side_by_side
 
     @cached_property
     def _encoder(self) -> TextEncoder | TextFeatures:
@@ -228,17 +240,55 @@ class Extractor:
         if media.has_audio and needs_sound:
             media = self._listen(media, found, report)
         self._segment(source, media, found)
-        if media.has_audio:
-            self._transcribe(media, found, report)
+        watches = self.settings.vision != NONE and media.has_video
         transcript = source.transcript
-        if transcript is not None and transcript.suffix.lower() not in SUBTITLE_SUFFIXES and not source.given:
-            self._divide_transcript(transcript, found)
-        if media.has_audio and self.settings.audio != NONE:
-            self._describe(media, found, report)
-        if self.settings.vision != NONE and media.has_video:
-            self._watch(media, found, report)
+        divided = transcript is not None and transcript.suffix.lower() not in SUBTITLE_SUFFIXES and not source.given
+        if watches and media.has_audio and self.side_by_side and not divided:
+            self._hear_and_watch(media, found, report)
+        else:
+            if media.has_audio:
+                self._transcribe(media, found, report)
+            if transcript is not None and divided:
+                self._divide_transcript(transcript, found)
+            if media.has_audio and self.settings.audio != NONE:
+                self._describe(media, found, report)
+            if watches:
+                self._watch(media, found, report)
         self._tell_speakers(source, found)
         return found
+
+    def _hear_and_watch(self, media: Media, found: _Found, report: Report) -> None:
+        """Do what the sound wants while another thread reads the pictures; the two write different things.
+
+        Most of either is done outside of Python's lock, by networks and decoders.
+        """
+        lock, ended = threading.Lock(), threading.Event()
+        heard, seen = _HEARD[0], _HEARD[1]
+
+        def tell_heard(what: str, share: float) -> None:
+            nonlocal heard
+            with lock:
+                heard = share
+                report(what, heard + seen - _HEARD[1])
+
+        def tell_seen(what: str, share: float) -> None:
+            nonlocal seen
+            if ended.is_set():
+                raise _EndedError
+            with lock:
+                seen = share
+                report(what, heard + seen - _HEARD[1])
+
+        with ThreadPoolExecutor(1, thread_name_prefix="pictures") as pool:
+            watching = pool.submit(self._watch, media, found, tell_seen)
+            try:
+                self._transcribe(media, found, tell_heard)
+                if self.settings.audio != NONE:
+                    self._describe(media, found, tell_heard)
+                heard = _HEARD[1]
+                watching.result()
+            finally:
+                ended.set()  # if the sound failed, the pictures are not read to their end
 
     def _listen(self, media: Media, found: _Found, report: Report) -> Media:
         """Look where somebody speaks; sound that cannot be decoded is none."""
