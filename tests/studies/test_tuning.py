@@ -140,7 +140,7 @@ def test_several_processes_share_a_study(embedded: Path, tmp_path: Path) -> None
 
 def test_a_trial_that_a_killed_process_left_is_gone_on_with(embedded: Path, tmp_path: Path) -> None:
     tune("linear", embedded, trials=1, out=tmp_path, tasks=TASK, only=["C"])
-    study = tuning._open(tmp_path, "polarity.accuracy")
+    study = tuning.open_study_database(tmp_path, "polarity.accuracy")
     left, living = study.ask(), study.ask()
     held = left.suggest_float("C", 1e-4, 10.0, log=True)
     with lock_folder(tuning._folder(tmp_path, living.number)):  # another process trains this one

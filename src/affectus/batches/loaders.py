@@ -191,6 +191,7 @@ class Loader:
         self.view, self.modalities, self.batch_size = view, tuple(modalities), batch_size
         self.shuffle, self.seed, self.buckets, self.pad_to = shuffle, seed, buckets, pad_to
         self.epoch = 0
+        self.share = (0, 1)
         self._corpus, self._scaler = corpus, scaler
         self._labels = {name: corpus.label(name) for name in corpus.schemes}
         rows = corpus.rows(split)
@@ -225,7 +226,13 @@ class Loader:
     def __iter__(self) -> Iterator[Batch]:
         generator = np.random.default_rng([self.seed, self.epoch]) if self.shuffle else None
         for index in _buckets(self._lengths, self.batch_size, generator, self.buckets):
-            yield self._contextual(index) if self.view is View.CONTEXTUAL else self._sequences(index)
+            mine = self._shared(index)
+            yield self._contextual(mine) if self.view is View.CONTEXTUAL else self._sequences(mine)
+
+    def _shared(self, index: IntArray) -> IntArray:
+        """Return the samples of a batch that are this worker's; one of another's where there are too few for all."""
+        number, workers = self.share
+        return index[number::workers] if number < len(index) else index[[number % len(index)]]
 
     def _contextual(self, index: IntArray) -> Batch:
         lengths = self._lengths[index]

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from affectus.cli.clustering import ClusterOption, open_executor
 from affectus.cli.console import output
 from affectus.cli.fitting import parse_names, parse_seeds
 from affectus.cli.reproducing import StudyProgress
@@ -58,6 +59,7 @@ def benchmark(
     jobs: Annotated[int, typer.Option(min=1, help="Runs trained side by side, each in its own process.")] = 1,
     threads: Annotated[int, typer.Option(min=1, help="Threads of each process.")] = 1,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    cluster: ClusterOption = None,
     page: Annotated[Path | None, typer.Option(help="Write the Markdown to this file too.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
@@ -98,6 +100,7 @@ def benchmark(
         "jobs": jobs,
         "threads": threads,
         "device": device,
+        "executor": open_executor(cluster, out, jobs=jobs, threads=threads),
         "command": _command(corpora, cross, models, seeds, tasks, modalities, view, rank_by, protocol, split, changes),
     }
     progress = StudyProgress(quiet)

@@ -10,8 +10,11 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from rich.table import Table
 from typer.core import TyperCommand
 
+from affectus.cli.clustering import ClusterOption, check_format, open_executor
+from affectus.errors import AffectusError
+
 if TYPE_CHECKING:
-    from affectus.features.media.extraction import Extracted
+    from affectus.features.media.extraction import Extracted, Written
     from affectus.features.media.extraction import Progress as Step
 
 
@@ -38,7 +41,7 @@ def extract(
     source: Annotated[
         Path, typer.Argument(help="A media file, subtitles, a text, a folder of such, or a manifest (.csv).")
     ],
-    out: Annotated[Path, typer.Option("--out", help="The corpus folder to write.")],
+    out: Annotated[Path, typer.Option("--out", help="The corpus folder to write, or that of the parts.")],
     manifest: Annotated[
         Path | None,
         typer.Option(help="CSV with path, start, end, text, speaker, split and labels; paths are relative to it."),
@@ -73,6 +76,11 @@ def extract(
     threads: Annotated[int, typer.Option(min=1, help="Threads of each model in each process.")] = 1,
     cache: Annotated[Path | None, typer.Option(help="Folder of what was read before; default: the user's.")] = None,
     no_cache: Annotated[bool, typer.Option("--no-cache", help="Neither take nor keep anything there.")] = False,
+    format: Annotated[
+        str,
+        typer.Option("--format", help="corpus, or parquet: a folder of part-00000.parquet ..., a row per utterance."),
+    ] = "corpus",
+    cluster: ClusterOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Make a corpus of videos, sound files or transcripts.
@@ -87,11 +95,24 @@ def extract(
       affectus extract VIDEOS --out CORPUS --jobs 2
 
       affectus extract labelled.csv --out CORPUS --text-level words --aligned
+
+      affectus extract VIDEOS --out PARTS --format parquet --cluster 10.0.0.7:6379
     """
     from affectus.corpus import save_corpus
     from affectus.features.media.extraction import extract as run
+    from affectus.features.media.extraction import extract_parts
     from affectus.features.media.settings import NONE, Extraction
+    from affectus.features.media.workers import STALL_SECONDS
     from affectus.files import claim
+
+    in_parts = check_format(format, "corpus")
+    if cluster is not None and no_cache:
+        raise AffectusError(
+            "On a cluster the cache is where machines put what they read",
+            got="--no-cache",
+            remedy="Leave it out, or name a folder with --cache",
+        )
+    executor = open_executor(cluster, out, jobs=jobs, threads=threads, stall=STALL_SECONDS)
 
     settings = Extraction(
         text=text,
@@ -123,19 +144,25 @@ def extract(
             if step.error is not None and not as_json:
                 console.print(f"passed over {step.path.name}: {step.error}", style="yellow", markup=False)
 
-        found = run(
-            source,
-            settings,
-            manifest=manifest,
-            transcript=transcript,
-            turns=turns,
-            jobs=jobs,
-            threads=threads,
-            cache=cache,
-            use_cache=not no_cache,
-            report=report,
-        )
-        save_corpus(found.corpus, out)
+        common: dict[str, Any] = {
+            "manifest": manifest,
+            "transcript": transcript,
+            "turns": turns,
+            "jobs": jobs,
+            "threads": threads,
+            "cache": cache,
+            "use_cache": not no_cache,
+            "report": report,
+            "executor": executor,
+        }
+        if in_parts:
+            written = extract_parts(source, out, settings, **common)
+        else:
+            found = run(source, settings, **common)
+            save_corpus(found.corpus, out)
+    if in_parts:
+        _print_parts(written, as_json)
+        return
     summary = _summary(found, out)
     if as_json:
         typer.echo(json.dumps(summary, indent=1, ensure_ascii=False))
@@ -150,6 +177,25 @@ def extract(
     if found.skipped:
         typer.echo(f"{len(found.skipped)} files were passed over; the card's notes say why.")
     typer.echo(f"Written to {out}")
+
+
+def _print_parts(written: "Written", as_json: bool) -> None:
+    if as_json:
+        summary = {
+            "out": str(written.out),
+            "parts": written.parts,
+            "recordings": written.recordings,
+            "utterances": written.utterances,
+            "cached": written.cached,
+            "passed_over": {str(path): reason for path, reason in written.skipped.items()},
+        }
+        typer.echo(json.dumps(summary, indent=1, ensure_ascii=False))
+        return
+    before = f", {written.cached} of them read before" if written.cached else ""
+    typer.echo(f"{written.utterances} utterances of {written.recordings} recordings{before}, in {written.parts} parts.")
+    if written.skipped:
+        typer.echo(f"{len(written.skipped)} files were passed over; _parts.json says why.")
+    typer.echo(f"Written to {written.out}")
 
 
 def _summary(found: "Extracted", out: Path) -> dict[str, object]:

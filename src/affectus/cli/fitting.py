@@ -9,13 +9,14 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
+from affectus.cli.clustering import ClusterOption, check_format, open_cluster, open_executor
 from affectus.cli.console import output
 from affectus.errors import AffectusError
 from affectus.files import json_text, write_json
 
 if TYPE_CHECKING:
     from affectus.evaluation import Evaluation
-    from affectus.training import SeedEvent
+    from affectus.training import Run, SeedEvent
 
 HEADLINE = (
     "polarity.accuracy",
@@ -125,6 +126,10 @@ def train(
     ] = False,
     threads: Annotated[int, typer.Option(min=1, help="Threads of each process.")] = 1,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    cluster: ClusterOption = None,
+    workers: Annotated[
+        int, typer.Option(min=1, help="Workers of the cluster that train each seed together, each its part of a batch.")
+    ] = 1,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no line per epoch.")] = False,
 ) -> None:
     """Train a model on a corpus, once per seed; the best epoch is chosen on valid.
@@ -144,6 +149,8 @@ def train(
       affectus train mtmm_es CORPUS --tasks intensity --init-from OTHER_RUN --out RUN
 
       affectus train mtmm_es CORPUS --tasks intensity --unlabelled OTHER_CORPUS --out RUN
+
+      affectus train mtmm_es CORPUS --tasks polarity --cluster 10.0.0.7:6379 --workers 4 --out RUN
     """
     from affectus.api import train as train_model
     from affectus.models import MODELS
@@ -178,19 +185,35 @@ def train(
     named_view = view or file.get("view")
     if named_view is not None and named_view not in list(View):
         raise AffectusError(f"Unknown view {view!r}", expected="one of: " + ", ".join(View))
+    common: dict[str, Any] = {
+        "tasks": wanted,
+        "out": out,
+        "modalities": [canonical_modality(name) for name in chosen] if chosen else None,
+        "seeds": parse_seeds(seeds) if seeds is not None else file.get("seeds", 1),
+        "preset": preset or file.get("preset"),
+        "view": View(named_view) if named_view else None,
+        "options": {**file.get("options", {}), **options},
+        "training": {**file.get("training", {}), **training},
+    }
+    if workers > 1 and cluster is None:
+        raise AffectusError("Workers are those of a cluster", got=f"--workers {workers}", remedy="Add --cluster=local")
+    machines = open_cluster(cluster, workers, threads)
+    if machines is not None:
+        if init_from is not None or unlabelled is not None:
+            raise AffectusError("On a cluster a run starts from chance and learns from labels alone")
+        if stacked:
+            raise AffectusError("On a cluster seeds are trained one after another", remedy="Leave --stacked out")
+        from affectus.cluster.training import train_together
+
+        run = train_together(machines, model, corpus, workers=workers, device=device, **common)
+        _print_trained(run, corpus, out, quiet)
+        return
     progress = SeedProgress(quiet)
     with progress.bar:
         run = train_model(
             model,
             corpus,
-            tasks=wanted,
-            out=out,
-            modalities=[canonical_modality(name) for name in chosen] if chosen else None,
-            seeds=parse_seeds(seeds) if seeds is not None else file.get("seeds", 1),
-            preset=preset or file.get("preset"),
-            view=View(named_view) if named_view else None,
-            options={**file.get("options", {}), **options},
-            training={**file.get("training", {}), **training},
+            **common,
             jobs=jobs,
             stacked=stacked,
             threads=threads,
@@ -202,6 +225,10 @@ def train(
             unlabelled=unlabelled,
             tell=None if quiet else lambda line: progress.console.print(line, soft_wrap=True),
         )
+    _print_trained(run, corpus, out, quiet)
+
+
+def _print_trained(run: "Run", corpus: Path, out: Path, quiet: bool) -> None:
     typer.echo(f"Trained {run.config.model}, seeds {', '.join(map(str, run.seeds))}: {out}")
     if not quiet:
         typer.echo(f"Judge it with: affectus evaluate {out} {corpus} --split test")
@@ -284,11 +311,18 @@ def _print_evaluation(found: "Evaluation", show_all: bool) -> None:
 def predict(
     run: Annotated[Path, typer.Argument(help="A run folder.")],
     corpus: Annotated[Path, typer.Argument(help="A corpus folder, labelled or not.")],
-    out: Annotated[Path, typer.Option("--out", help="A .parquet, .csv or .jsonl file.")],
+    out: Annotated[Path, typer.Option("--out", help="A .parquet, .csv or .jsonl file, or the folder of the parts.")],
     split: Annotated[str | None, typer.Option(help="Which split; default: all utterances.")] = None,
     attention: Annotated[
         bool, typer.Option("--attention", help="Add the attention weights over the video's utterances.")
     ] = False,
+    format: Annotated[
+        str | None,
+        typer.Option("--format", help="file, or parquet: a folder of part-00000.parquet ... Default on a cluster."),
+    ] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Workers at most on a cluster; 1: as many as it has room for.")] = 1,
+    threads: Annotated[int, typer.Option(min=1, help="Threads of each process, with --format parquet.")] = 1,
+    cluster: ClusterOption = None,
 ) -> None:
     """Predict every utterance of a corpus with the mean over a run's seeds.
 
@@ -297,12 +331,25 @@ def predict(
       affectus predict RUN CORPUS --out predictions.parquet
 
       affectus predict RUN CORPUS --split test --attention --out predictions.jsonl
+
+      affectus predict RUN CORPUS --out PARTS --cluster 10.0.0.7:6379
     """
     from affectus.corpus import load_corpus
     from affectus.predict import predict_table, write_predictions
     from affectus.vocabulary import canonical_split
 
     chosen = canonical_split(split) if split else None
+    if check_format(format or ("parquet" if cluster is not None else "file"), "file"):
+        from affectus.predict.parts import predict_parts
+
+        executor = open_executor(cluster, out, jobs=jobs, threads=threads)
+        rows, parts = predict_parts(
+            run, corpus, out, split=chosen, attention=attention, threads=threads, executor=executor
+        )
+        typer.echo(f"Wrote {rows} utterances in {parts} parts to {out}")
+        return
+    if cluster is not None:
+        raise AffectusError("A cluster writes parts, not one file", got="--format file", remedy="Leave it out")
     table = predict_table(run, load_corpus(corpus), split=chosen, attention=attention)
     write_predictions(table, out)
     typer.echo(f"Wrote {len(table)} utterances to {out}")

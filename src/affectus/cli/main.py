@@ -25,6 +25,7 @@ from affectus.cli import (
     serving,
     tuning,
 )
+from affectus.cli.clustering import with_address
 from affectus.errors import AffectusError
 
 app = typer.Typer(
@@ -71,7 +72,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code: 0 done, 2 bad input (one sentence), 130 interrupted, 143 ended."""
     errors = Console(stderr=True, highlight=False, soft_wrap=True)
     try:
-        result = app(args=None if arguments is None else list(arguments), prog_name="affectus", standalone_mode=False)
+        words = with_address(sys.argv[1:] if arguments is None else arguments)
+        result = app(args=words, prog_name="affectus", standalone_mode=False)
         return int(result) if isinstance(result, int) else 0
     except AffectusError as error:
         errors.print(f"error: {error}", markup=False, style="red")

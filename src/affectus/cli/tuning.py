@@ -7,6 +7,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from affectus.cli.clustering import ClusterOption, open_cluster
 from affectus.cli.console import output
 from affectus.cli.fitting import parse_names, parse_seeds
 from affectus.errors import AffectusError
@@ -60,6 +61,7 @@ def tune(
     jobs: Annotated[int, typer.Option(min=1, help="Processes that share the study.")] = 1,
     threads: Annotated[int, typer.Option(min=1, help="Threads of each process.")] = 1,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    cluster: ClusterOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print every trial as JSON.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No line per trial.")] = False,
 ) -> None:
@@ -87,6 +89,12 @@ def tune(
     if text_encoder is not None:
         training["text_encoder"] = text_encoder
     chosen = parse_names(modalities)
+    machines = open_cluster(cluster, jobs, threads)
+    search_there = None
+    if machines is not None:
+        from affectus.cluster.tuning import search_on
+
+        search_there = search_on(machines)
     found = search_settings(
         model,
         corpus,
@@ -108,6 +116,7 @@ def tune(
         threads=threads,
         device=device,
         report=None if quiet else _TrialLines(),
+        search=search_there,
     )
     write_json(found.out / "trials.json", found.to_json())
     if as_json:

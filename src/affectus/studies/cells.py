@@ -22,6 +22,7 @@ from affectus.api import train
 from affectus.corpus.storage import corpus_hash
 from affectus.errors import AffectusError
 from affectus.files import json_text, read_json, write_json
+from affectus.parallel import Alive, Executor
 from affectus.threads import end_with_parent
 from affectus.training import Run, SeedEvent, load_run
 from affectus.vocabulary import View
@@ -147,6 +148,7 @@ def run_cells(
     threads: int = 1,
     device: str = "auto",
     report: StudyReporter | None = None,
+    executor: Executor | None = None,
 ) -> dict[str, Outcome]:
     """Train every cell that is not yet trained, and return what became of each, by name.
 
@@ -159,6 +161,7 @@ def run_cells(
         threads: of torch, for each process.
         device: ``auto``, ``cpu`` or ``cuda``.
         report: told of each epoch and of each cell that ends.
+        executor: trains the cells, in place of processes of this machine; of epochs nothing is told then.
 
     Raises:
         AffectusError: two cells have one name.
@@ -167,6 +170,12 @@ def run_cells(
     if len(set(names)) < len(names):
         raise AffectusError("Two cells of the study have one name", got=next(n for n in names if names.count(n) > 1))
     states = _States(out, cells, corpus_hash(corpus), report)
+    if executor is not None:
+        work = TrainCells(corpus.resolve(), out.resolve(), threads, device)
+        for ended in executor.run(work, states.pending):
+            cell = states.pending[ended.number]
+            states.ended(cell, ended.error, ended.seconds)
+        return {cell.name: states.outcome(cell) for cell in cells}
     jobs = max(1, min(jobs, sum(len(_seeds(cell)) for cell in states.pending)))
     states.inner = max(1, jobs // max(1, len(states.pending)))
     if jobs == 1:
@@ -217,6 +226,37 @@ def _train(
     return None
 
 
+@dataclass(frozen=True)
+class TrainCells:
+    """Work that trains cells, for machines that see the same folders.
+
+    Attributes:
+        corpus: its folder.
+        out: the study's folder.
+        threads: of torch.
+        device: ``auto``, ``cpu`` or ``cuda``.
+    """
+
+    corpus: Path
+    out: Path
+    threads: int
+    device: str
+
+    def open(self) -> Callable[[Cell, Alive], None]:
+        """Return what trains a cell; one that was begun goes on."""
+
+        def run(cell: Cell, alive: Alive) -> None:
+            failure = _train(cell, self.corpus, self.out, 1, self.threads, self.device, lambda _: alive())
+            if failure is not None:
+                raise AffectusError(failure.rstrip("."))
+
+        return run
+
+    def done(self, item: Cell) -> bool:
+        """Return False: the training itself sees what is done."""
+        return False
+
+
 class _States:
     """What is known of each cell: told to the reporter, and kept in ``cells.json``."""
 
@@ -252,11 +292,12 @@ class _States:
         text = f"seed {event.seed}, {event.stage}, epoch {event.epoch + 1} of {event.epochs}"
         self._tell("epoch", cell, sum(shares.values()) / len(_seeds(cell)), text)
 
-    def ended(self, cell: Cell, failure: str | None) -> None:
+    def ended(self, cell: Cell, failure: str | None, seconds: float | None = None) -> None:
+        seconds = time.monotonic() - self._started[cell.name] if seconds is None else seconds
         self.known[cell.name] = {
             "state": "failed" if failure else "done",
             "reason": failure,
-            "seconds": round(time.monotonic() - self._started[cell.name], 1),
+            "seconds": round(seconds, 1),
             "corpus": self.corpus,
             "cell": cell.to_json(),
         }

@@ -139,6 +139,7 @@ def tune(
     threads: int = 1,
     device: str = "auto",
     report: TrialReporter | None = None,
+    search: "Search | None" = None,
 ) -> Tuned:
     """Search a model's settings: train trials, compare them on valid, write the best as a configuration.
 
@@ -166,6 +167,7 @@ def tune(
         threads: of torch, for each process.
         device: ``auto``, ``cpu`` or ``cuda``.
         report: told of each trial that ends in this process.
+        search: trains the trials, in place of processes of this machine.
 
     Raises:
         AffectusError: Optuna is missing, there is nothing to search, the corpus has no valid split or does not fit, the
@@ -212,8 +214,13 @@ def tune(
     }
     with lock_folder(out, wait=PATIENCE), _explained(out):
         open_study(out, facts)
-        _open(out, figure)
-    job = _Job(folder, out, facts, axes, trials, threads, device)
+        open_study_database(out, figure)
+    job = Job(folder.resolve(), out.resolve(), facts, axes, trials, threads, device)
+    if search is not None:
+        search(job, report)
+        with lock_folder(out, wait=PATIENCE), _explained(out):
+            _finish(job)
+        return read_tuned(out)
     context = multiprocessing.get_context("spawn")
     helpers = [context.Process(target=_help, args=(job,), daemon=False) for _ in range(min(jobs, trials) - 1)]
     try:
@@ -258,10 +265,10 @@ def _explained(out: Path) -> Iterator[None]:
         raise explain_os_error(OSError(number, os.strerror(number)), out / DATABASE) from error
 
 
-def _finish(job: "_Job") -> None:
+def _finish(job: "Job") -> None:
     """Do what a process that was killed after its trial had ended has left undone."""
     sweep(job.out)
-    study = _open(job.out, job.facts["metric"])
+    study = open_study_database(job.out, job.facts["metric"])
     for trial in study.get_trials(deepcopy=False):
         run = _folder(job.out, trial.number) / "run"
         if trial.state.is_finished() and run.is_dir():
@@ -378,8 +385,18 @@ def _value(text: str) -> Any:
 
 
 @dataclass(frozen=True)
-class _Job:
-    """What a process needs to know of a study."""
+class Job:
+    """What a process needs to know of a study.
+
+    Attributes:
+        corpus: its folder.
+        out: the study's folder.
+        facts: of ``study.json``.
+        axes: what is searched.
+        trials: wanted in all.
+        threads: of torch.
+        device: ``auto``, ``cpu`` or ``cuda``.
+    """
 
     corpus: Path
     out: Path
@@ -388,6 +405,10 @@ class _Job:
     trials: int
     threads: int
     device: str
+
+
+Search = Callable[[Job, TrialReporter | None], None]
+"""Trains trials until the study has as many as are wanted."""
 
 
 def _optuna() -> Any:
@@ -401,7 +422,8 @@ def _optuna() -> Any:
     return optuna
 
 
-def _open(out: Path, metric: str) -> "optuna.Study":
+def open_study_database(out: Path, metric: str) -> "optuna.Study":
+    """Return the study of a folder; it is made if it is not there."""
     library = _optuna()
     # SQLite lets one process write at a time; the others wait
     storage = library.storages.RDBStorage(
@@ -417,42 +439,29 @@ def _open(out: Path, metric: str) -> "optuna.Study":
     return study
 
 
-def _help(job: _Job) -> None:
+def _help(job: Job) -> None:
     end_with_parent()
     _work(job, without_test(load_corpus(job.corpus)), None)
 
 
-def _work(job: _Job, corpus: Corpus, report: TrialReporter | None) -> None:
+def _work(job: Job, corpus: Corpus, report: TrialReporter | None) -> None:
     """Train trials until the study has as many as are wanted."""
-    study = _open(job.out, job.facts["metric"])
+    study = open_study_database(job.out, job.facts["metric"])
     while True:
         with ExitStack() as held:
-            with lock_folder(job.out, wait=PATIENCE):
-                trial = _next(job, study, held)
-                settings = {} if trial is None else _draw(job, study, trial)
+            trial, settings = next_trial(job, study, held)
             if trial is None:
                 return
-            state, value, reason = _train(job, study, trial, settings, corpus)
-            with lock_folder(job.out, wait=PATIENCE):
-                _tell(job, study, trial, state, value, reason)
-        if report:
-            done = [t for t in study.get_trials(deepcopy=False) if t.state.is_finished()]
-            best = _best(study)
-            report(
-                TrialEvent(
-                    *(trial.number, len(done), job.trials, state, value),
-                    best.value if best else None,
-                    settings,
-                    reason,
-                )
-            )
+            judge = Pruning(job, study, trial)
+            state, value, reason = train_trial(job, trial.number, settings, corpus, judge.hopeless)
+            end_trial(job, study, trial, (state, value, reason), report)
 
 
 def _folder(out: Path, number: int) -> Path:
     return out / TRIALS / f"{number:04d}"
 
 
-def _next(job: _Job, study: "optuna.Study", held: ExitStack) -> "optuna.trial.Trial | None":
+def _next(job: Job, study: "optuna.Study", held: ExitStack) -> "optuna.trial.Trial | None":
     """Return a trial to train, whose folder is held: one that a killed process left, or a new one; None if done."""
     library = _optuna()
     known = study.get_trials(deepcopy=False)
@@ -481,7 +490,7 @@ def _next(job: _Job, study: "optuna.Study", held: ExitStack) -> "optuna.trial.Tr
     return trial
 
 
-def _sampler(job: _Job, number: int, axis: int | None = None) -> Any:
+def _sampler(job: Job, number: int, axis: int | None = None) -> Any:
     """Return what draws a trial's settings.
 
     Each trial has random numbers of its own, lest processes draw the same; and so has each axis that is drawn by
@@ -496,7 +505,7 @@ def _sampler(job: _Job, number: int, axis: int | None = None) -> Any:
         return library.samplers.TPESampler(seed=seed, multivariate=True, constant_liar=True)
 
 
-def _draw(job: _Job, study: "optuna.Study", trial: "optuna.trial.Trial") -> dict[str, Any]:
+def _draw(job: Job, study: "optuna.Study", trial: "optuna.trial.Trial") -> dict[str, Any]:
     settings = {}
     for number, (name, axis) in enumerate(job.axes.items()):
         study.sampler = _sampler(job, trial.number, number)
@@ -515,34 +524,76 @@ def _suggest(trial: "optuna.trial.Trial", name: str, axis: Axis) -> Any:
         return trial.suggest_categorical(name, axis.values)
 
 
-def _train(
-    job: _Job, study: "optuna.Study", trial: "optuna.trial.Trial", settings: Mapping[str, Any], corpus: Corpus
-) -> tuple[str, float | None, str]:
-    """Train a trial; return its state, its figure on valid, and the reason of a failure."""
-    library = _optuna()
+def next_trial(job: Job, study: "optuna.Study", held: ExitStack) -> "tuple[optuna.trial.Trial | None, dict[str, Any]]":
+    """Return a trial to train and its settings, None if there are enough; its folder is held until ``held`` closes."""
+    with lock_folder(job.out, wait=PATIENCE):
+        trial = _next(job, study, held)
+        return trial, {} if trial is None else _draw(job, study, trial)
+
+
+class Pruning:
+    """Tells whether a trial is worse than the median of the others.
+
+    Args:
+        job: the search.
+        study: that the trial is of.
+        trial: which.
+    """
+
+    def __init__(self, job: Job, study: "optuna.Study", trial: "optuna.trial.Trial") -> None:
+        self._trial, self._lower = trial, job.facts["metric"].endswith(".mae")
+        self._known = dict(study.trials[trial.number].intermediate_values)
+
+    def hopeless(self, epoch: int, value: float) -> bool:
+        """Take note of a figure on valid; return whether the trial is to be given up."""
+        if epoch not in self._known:
+            so_far = [*self._known.values(), value]
+            self._known[epoch] = min(so_far) if self._lower else max(so_far)
+            self._trial.report(self._known[epoch], epoch)
+        return self._trial.should_prune()
+
+
+class Pruned(Exception):  # noqa: N818 -- no error: a trial that is given up
+    """A trial is given up."""
+
+
+Ending = tuple[str, float | None, str]
+"""State of a trial that ended, its figure on valid, and the reason of a failure."""
+
+
+def train_trial(
+    job: Job,
+    number: int,
+    settings: Mapping[str, Any],
+    corpus: Corpus,
+    hopeless: Callable[[int, float], bool],
+) -> Ending:
+    """Train a trial; one that was begun goes on.
+
+    Args:
+        job: the search.
+        number: of the trial.
+        settings: that are tried.
+        corpus: without its test split.
+        hopeless: told the figure after each epoch of the first seed; True gives the trial up.
+    """
     facts, metric = job.facts, job.facts["metric"]
     options, training = _sorted(MODELS[facts["model"]], settings)
-    known = dict(study.trials[trial.number].intermediate_values)
     first = facts["seeds"][0]
-    lower = metric.endswith(".mae")
 
     def watch(event: SeedEvent) -> None:
         value = event.figures.get(f"valid.{metric}")
         if not facts["prune"] or event.seed != first or value is None or math.isnan(value):
             return
-        if event.epoch not in known:
-            so_far = [*known.values(), value]
-            known[event.epoch] = min(so_far) if lower else max(so_far)
-            trial.report(known[event.epoch], event.epoch)
-        if trial.should_prune():
-            raise library.TrialPruned
+        if hopeless(event.epoch, value):
+            raise Pruned
 
     try:
         run = train(
             facts["model"],
             corpus,
             tasks=facts["tasks"],
-            out=_folder(job.out, trial.number) / "run",
+            out=_folder(job.out, number) / "run",
             modalities=facts["modalities"],
             seeds=facts["seeds"],
             preset=facts["preset"],
@@ -554,7 +605,7 @@ def _train(
             report=watch,
         )
         values = valid_figures(run, facts["protocol"])[metric]
-    except library.TrialPruned:
+    except Pruned:
         return "pruned", None, ""
     except AffectusError as error:
         return "failed", None, str(error)
@@ -573,30 +624,33 @@ def _sorted(entry: ModelEntry, settings: Mapping[str, Any]) -> tuple[dict[str, A
     return options, {name: value for name, value in settings.items() if name not in entry.options}
 
 
-def _tell(
-    job: _Job,
-    study: "optuna.Study",
-    trial: "optuna.trial.Trial",
-    state: str,
-    value: float | None,
-    reason: str,
+def end_trial(
+    job: Job, study: "optuna.Study", trial: "optuna.trial.Trial", ending: Ending, report: TrialReporter | None
 ) -> None:
+    """Write down how a trial ended, and the best settings so far; tell of it."""
+    state, value, reason = ending
     states = _optuna().trial.TrialState
-    if reason:
-        trial.set_user_attr("reason", reason)
-    told = {"complete": states.COMPLETE, "pruned": states.PRUNED, "failed": states.FAIL}[state]
-    study.tell(trial, value, state=told)
-    run = _folder(job.out, trial.number) / "run"
-    if run.is_dir():
-        shutil.rmtree(run)  # the settings are kept; what they give is trained anew, with more seeds
-    _write_best(job, study)
+    with lock_folder(job.out, wait=PATIENCE):
+        if reason:
+            trial.set_user_attr("reason", reason)
+        told = {"complete": states.COMPLETE, "pruned": states.PRUNED, "failed": states.FAIL}[state]
+        study.tell(trial, value, state=told)
+        run = _folder(job.out, trial.number) / "run"
+        if run.is_dir():
+            shutil.rmtree(run)  # the settings are kept; what they give is trained anew, with more seeds
+        _write_best(job, study)
+    if report:
+        done = [t for t in study.get_trials(deepcopy=False) if t.state.is_finished()]
+        best = _best(study)
+        found = best.value if best else None
+        report(TrialEvent(trial.number, len(done), job.trials, state, value, found, dict(trial.params), reason))
 
 
 def _best(study: "optuna.Study") -> "optuna.trial.FrozenTrial | None":
     return study.best_trial if any(t.state.name == "COMPLETE" for t in study.get_trials(deepcopy=False)) else None
 
 
-def _write_best(job: _Job, study: "optuna.Study") -> None:
+def _write_best(job: Job, study: "optuna.Study") -> None:
     best = _best(study)
     if best is None:
         return
@@ -642,7 +696,7 @@ def read_tuned(out: str | Path) -> Tuned:
             "The folder holds no search", where=out, remedy="Make one with: affectus tune MODEL CORPUS --out FOLDER"
         )
     metric = read_json(out / STUDY_FILE)["metric"]
-    study = _open(out, metric)
+    study = open_study_database(out, metric)
     shown: list[dict[str, Any]] = [
         {
             "number": trial.number,

@@ -55,6 +55,7 @@ class EpochEnd(Callback):
         keep_epochs: keep the weights of every epoch.
         record: told to record each epoch, by number.
         report: told of each epoch.
+        every: seconds between checkpoints.
     """
 
     def __init__(
@@ -68,10 +69,12 @@ class EpochEnd(Callback):
         keep_epochs: bool,
         record: Callable[[int], None] | None,
         report: EpochReporter | None,
+        every: float = CHECKPOINT_SECONDS,
     ) -> None:
         self.folder, self.checkpoint = folder, checkpoint
         self.select, self.higher = dict(select), higher
         self.patience, self.keep_epochs, self.record, self.report = patience, keep_epochs, record, report
+        self.every = every
         self.best: dict[str, float] = {}
         self.best_epochs = dict.fromkeys(self.select, -1)
         self.history: list[dict[str, Any]] = []
@@ -99,7 +102,7 @@ class EpochEnd(Callback):
         if self.judge(pl_module.model, pl_module.current_stage.name, trainer.current_epoch, figures, seconds):
             trainer.should_stop = True
         # a run that was resumed from its last epoch would not know that it was to stop
-        if not trainer.should_stop and time.monotonic() - self._saved >= CHECKPOINT_SECONDS:
+        if not trainer.should_stop and time.monotonic() - self._saved >= self.every:
             trainer.save_checkpoint(self.checkpoint)
             self._saved = time.monotonic()
 

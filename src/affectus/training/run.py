@@ -44,6 +44,7 @@ from affectus.threads import end_with_parent, torch_threads
 from affectus.training.config import LOSSES, PER_TASK, RunConfig, TrainingSettings, choose_view, resolve_settings
 from affectus.training.inference import EpochScorer, PerTask, predict_batches
 from affectus.training.optional import without_unused
+from affectus.training.team import Team, check_together
 from affectus.training.text import STATES, RunText, TextIdentity, open_text
 from affectus.training.transfer import (
     InitRecord,
@@ -227,6 +228,7 @@ def train_run(
     unlabelled_identity: str | None = None,
     tell: Callable[[str], None] | None = None,
     stacked: bool = False,
+    team: Team | None = None,
 ) -> Path:
     """Train every seed that is not yet trained in ``out`` and return the run folder.
 
@@ -248,6 +250,7 @@ def train_run(
         unlabelled_identity: its hash, if it has a folder. With it the seeds are trained one after another.
         tell: told in lines what was taken from the source.
         stacked: train the seeds as one model whose weights have an axis more, see :mod:`affectus.training.stacking`.
+        team: the workers that train each seed together, of which this process is one.
 
     Raises:
         AffectusError: the folder holds another run, or is in use; the training diverged; the source or the unlabelled
@@ -266,6 +269,8 @@ def train_run(
     inputs = {name: dims[name] for name in config.modalities}
     # built once and thrown away: an option that a model refuses is found before anything is written
     built = MODELS[config.model].create(inputs, tasks, config.options)
+    if team is not None:
+        check_together(config, unlabelled is not None)
     if unlabelled is not None:
         _check_learning_without_labels(config, built)
         check_unlabelled(unlabelled, inputs, encoded=text is not None)
@@ -335,7 +340,10 @@ def train_run(
         else:
             for seed in pending:
                 folder = out / f"seed-{seed}"
-                _fit_seed(config, corpus, tasks, scaler, seed, folder, scorer, report, device, text, source, unlabelled)
+                _fit_seed(
+                    *(config, corpus, tasks, scaler, seed, folder, scorer, report, device, text, source, unlabelled),
+                    team=team,
+                )
         (out / STATES).unlink(missing_ok=True)
     return out
 
@@ -440,11 +448,14 @@ def _fit_seed(
     text: RunText | None = None,
     source: Source | None = None,
     unlabelled: Corpus | None = None,
+    team: Team | None = None,
 ) -> None:
     started = time.monotonic()
     folder.mkdir(parents=True, exist_ok=True)
     settings = config.training
     train = make_loader(config, corpus, Split.TRAIN, scaler, shuffle=True, seed=seed)
+    if team is not None:
+        train.share = (team.number, team.workers)
     has_valid = bool((corpus.splits == Split.VALID).any())
     valid = make_loader(config, corpus, Split.VALID, scaler) if has_valid else None
     inputs = {name: corpus.dims[name] for name in config.modalities}
@@ -461,7 +472,9 @@ def _fit_seed(
         model.fit(make_loader(config, corpus, Split.TRAIN, scaler))
     else:
         record = _recorder(config, corpus, scaler, model, folder / RECORDED) if settings.record_epochs else None
-        history, best = _fit_stages(model, settings, train, valid, seed, folder, scorer, report, record, device, unread)
+        history, best = _fit_stages(
+            *(model, settings, train, valid, seed, folder, scorer, report, record, device, unread), team=team
+        )
         result |= {"parameters": model.parameter_count()}
         result |= {"best_epoch": best[BEST]} if BEST in best else {"best_epochs": best}
     if "best_epochs" in result:
@@ -608,13 +621,14 @@ def _fit_stages(
     record: Callable[[int], None] | None,
     device: str,
     unlabelled: Loader | None = None,
+    team: Team | None = None,
 ) -> tuple[list[dict[str, Any]], dict[str, int]]:
     # Lightning takes seconds to import, and only training needs it
     with without_unused():
         from lightning.pytorch import Callback, Trainer
 
     from affectus.training.averaging import AverageWeights
-    from affectus.training.callbacks import EpochEnd, WholeCheckpoints
+    from affectus.training.callbacks import CHECKPOINT_SECONDS, EpochEnd, WholeCheckpoints
     from affectus.training.module import FitModule
     from affectus.training.passes import Passes
 
@@ -649,6 +663,8 @@ def _fit_stages(
             keep_epochs=settings.keep_epochs and last,
             record=record if last else None,
             report=_reporter(report, seed, epochs),
+            # together, workers write a checkpoint or none does
+            every=CHECKPOINT_SECONDS if team is None else 0.0,
         )
         callbacks: list[Callback] = [end]
         if settings.average_weights is not None:
@@ -656,17 +672,18 @@ def _fit_stages(
         passes = Passes(train, [part.share for part in stage.passes])
         extra = Unlabelled(model, unlabelled, settings) if unlabelled is not None and last else None
         module = FitModule(model, stage, number, settings, seed, scorer if last else None, passes, extra)
+        place: dict[str, Any] = {"devices": 1, "plugins": []} if team is None else team.trainer_options()
+        place["plugins"] = [WholeCheckpoints(), *place["plugins"]]
         with _quiet():
             trainer = Trainer(
                 accelerator={"auto": "auto", "cpu": "cpu", "cuda": "gpu"}[device],
-                devices=1,
+                **place,
                 max_epochs=epochs,
                 # the Trainer refuses to clip where the module steps by itself; that does it then
                 gradient_clip_val=settings.clip if module.automatic_optimization else None,
                 gradient_clip_algorithm=settings.clip_by,
                 accumulate_grad_batches=settings.accumulate if module.automatic_optimization else 1,
                 callbacks=callbacks,
-                plugins=[WholeCheckpoints()],
                 logger=False,
                 enable_checkpointing=False,
                 enable_progress_bar=False,

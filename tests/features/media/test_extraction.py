@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 
 from affectus.cli.main import main
@@ -304,3 +305,26 @@ def test_times_of_a_manifest_are_checked(tmp_path: Path, make_media) -> None:
         AffectusError, match=r"The times of the utterance are no stretch of time in a\.wav, utterance 'u'"
     ):
         extract(tmp_path / "a.csv", PLAIN, jobs=0, use_cache=False)
+
+
+def test_parts_hold_what_a_corpus_holds(tmp_path: Path, make_media, capsys: pytest.CaptureFixture[str]) -> None:
+    videos = tmp_path / "videos"
+    videos.mkdir()
+    for name in ("a", "b"):
+        make_media(videos / f"{name}.wav", seconds=2.0, video=None, audio="pcm_s16le")
+    (videos / "c.wav").write_bytes(b"no sound")
+    plain = ["--text", "none", "--recognizer", "none", "--no-vision", "--cache", str(tmp_path / "cache")]
+    one = ["extract", str(videos), *plain]
+    assert main([*one, "--out", str(tmp_path / "corpus")]) == 0
+    assert main([*one, "--out", str(tmp_path / "parts"), "--format", "parquet", "--json"]) == 0
+    said = capsys.readouterr().out
+    summary = json.loads(said[said.index("{") :])
+    assert (summary["recordings"], summary["parts"], len(summary["passed_over"])) == (2, 1, 1)
+    corpus, frame = load_corpus(tmp_path / "corpus"), pl.read_parquet(tmp_path / "parts" / "*.parquet")
+    assert frame["id"].to_list() == corpus.table["id"].to_list()
+    audio = corpus.features["audio"]
+    assert frame["audio_features"].list.len().to_list() == audio.lengths.tolist()
+    assert frame["audio_times"][0].to_list() == audio.times[: audio.offsets[1]].tolist()
+    listed = json.loads((tmp_path / "parts" / "_parts.json").read_text())
+    assert listed["rows"] == len(corpus)
+    assert [Path(path).name for path in listed["failures"]] == ["c.wav"]

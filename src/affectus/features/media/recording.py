@@ -90,6 +90,11 @@ class Source:
     given: tuple[Given, ...] = ()
     turns: Path | None = None
 
+    def resolved(self) -> "Source":
+        """Return it with whole paths, for a process that runs elsewhere."""
+        paths = {name: getattr(self, name) for name in ("path", "transcript", "turns")}
+        return replace(self, **{name: path.resolve() for name, path in paths.items() if path is not None})
+
 
 Timed = tuple[FloatArray, npt.NDArray[np.float64]]
 """(T, D) values and (T,) the second at which each begins."""

@@ -105,6 +105,12 @@ class Extraction:
         if self.text == self.audio == self.vision == NONE:
             raise AffectusError("Nothing is to be extracted", remedy="Leave on one of text, audio and vision")
 
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """What may be found; a file without a face or without sound lacks some of it."""
+        wanted = {TEXT: self.text, AUDIO: self.audio, VISION: self.vision}
+        return tuple(name for name, extractor in wanted.items() if extractor != NONE)
+
     def to_json(self) -> dict[str, object]:
         """Return the settings as plain values."""
         return asdict(self)

@@ -26,6 +26,11 @@ class Plan:
     sources: list[Source]
     manifest: Corpus | None = None
 
+    @property
+    def facts(self) -> str:
+        """What beside the files themselves stands in the result: the manifest, as JSON."""
+        return "" if self.manifest is None else self.manifest.table.write_json()
+
 
 def plan_sources(
     source: str | Path, *, manifest: str | Path | None = None, transcript: str | Path | None = None,

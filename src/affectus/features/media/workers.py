@@ -14,8 +14,10 @@ from typing import Any
 
 from affectus.corpus.storage import save_corpus
 from affectus.errors import AffectusError
+from affectus.features.media.cache import cached
 from affectus.features.media.recording import Extractor, Source
 from affectus.features.media.settings import Extraction
+from affectus.parallel import Alive
 from affectus.threads import end_with_parent
 
 STALL_SECONDS = 300.0
@@ -159,3 +161,32 @@ def read_task(extractor: Extractor, number: int, task: Task, tell: Callable[[Eve
     except MemoryError:
         return Event(number, error=f"There is not enough memory for {task.source.path}.")
     return Event(number, "done", 1.0, done=True)
+
+
+@dataclass(frozen=True)
+class ReadFiles:
+    """Work that reads files, for machines that see the same folders.
+
+    Attributes:
+        settings: what is extracted.
+        threads: of each model in each process.
+    """
+
+    settings: Extraction
+    threads: int = 1
+
+    def open(self) -> Callable[[Task, Alive], None]:
+        """Return what reads a file; it loads its models with the first one."""
+        extractor = Extractor(self.settings, threads=self.threads)
+
+        def read(task: Task, alive: Alive) -> None:
+            event = read_task(extractor, 0, task, lambda _: alive())
+            # a worker that was believed dead may have written it meanwhile
+            if event.error is not None and not self.done(task):
+                raise AffectusError(event.error.rstrip("."))
+
+        return read
+
+    def done(self, item: Task) -> bool:
+        """Return whether a file's corpus is there."""
+        return cached(item.folder) is not None

@@ -11,6 +11,7 @@ from affectus.errors import AffectusError
 from affectus.evaluation.significance import holm
 from affectus.files import lock_folder
 from affectus.objectives import Task, available_tasks
+from affectus.parallel import Executor
 from affectus.studies.benchmarking.judging import Judge
 from affectus.studies.benchmarking.plan import ANY_VIEW, PREFERRED, Changes, Plan, corpus_view, make_plan
 from affectus.studies.benchmarking.ranking import (
@@ -179,6 +180,7 @@ def cross(
     command: str = "",
     report: StudyReporter | None = None,
     say: Callable[[str], None] = lambda _: None,
+    executor: Executor | None = None,
 ) -> Page:
     """Train every model on each corpus, and judge it on all of them.
 
@@ -200,6 +202,7 @@ def cross(
         command: as it was given, for the page; without absolute paths.
         report: told of the cells that are trained.
         say: told what is done besides.
+        executor: trains the models on other machines.
 
     Raises:
         AffectusError: fewer than two corpora, they have too little in common, a setting does not fit, the folder holds
@@ -237,7 +240,14 @@ def cross(
         with lock_folder(mine):
             open_study(mine, study_facts("cross", hashes[name], plan, changes.training))
             outcomes[name] = run_cells(
-                list(plan.cells.values()), folder, mine, jobs=jobs, threads=threads, device=device, report=report
+                list(plan.cells.values()),
+                folder,
+                mine,
+                jobs=jobs,
+                threads=threads,
+                device=device,
+                report=report,
+                executor=executor,
             )
             check_any(outcomes[name], mine)
     judges = {

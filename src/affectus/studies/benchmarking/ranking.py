@@ -11,6 +11,7 @@ from affectus.corpus.storage import corpus_hash
 from affectus.errors import AffectusError
 from affectus.files import lock_folder, read_json
 from affectus.models import MODELS
+from affectus.parallel import Executor
 from affectus.studies.benchmarking.judging import DRAWS, Judge
 from affectus.studies.benchmarking.plan import (
     LINEAR,
@@ -70,6 +71,7 @@ def benchmark(
     command: str = "",
     report: StudyReporter | None = None,
     say: Callable[[str], None] = lambda _: None,
+    executor: Executor | None = None,
 ) -> Page:
     """Train every model that fits a corpus, judge all of them alike, and rank them.
 
@@ -92,6 +94,7 @@ def benchmark(
         command: as it was given, for the page; without absolute paths.
         report: told of the cells that are trained.
         say: told what is done besides.
+        executor: trains the models on other machines.
 
     Raises:
         AffectusError: the corpus or a setting does not fit, the folder holds another study or is in use, or no model
@@ -115,7 +118,14 @@ def benchmark(
     with lock_folder(out):
         open_study(out, study_facts("benchmark", sha, plan, changes.training))
         outcomes = run_cells(
-            list(plan.cells.values()), folder, out, jobs=jobs, threads=threads, device=device, report=report
+            list(plan.cells.values()),
+            folder,
+            out,
+            jobs=jobs,
+            threads=threads,
+            device=device,
+            report=report,
+            executor=executor,
         )
         check_any(outcomes, out)
         judge = Judge(outcomes, plan.corpus, plan.split, plan.protocol, say)
