@@ -187,6 +187,7 @@ def test_a_search_on_a_cluster_is_the_search_of_one_machine(here: Cluster, embed
     assert not list((tmp_path / "there" / "trials").glob("*/run"))
 
 
+@pytest.mark.slow
 def test_two_workers_train_what_one_trains(here: Cluster, embedded: Path, tmp_path: Path) -> None:
     words = ["lf_dnn", str(embedded), "--tasks", "polarity", "--set", "epochs=3", "--set", "dropout=0", "--quiet"]
     assert main(["train", *words, "--out", str(tmp_path / "alone")]) == 0
