@@ -1,6 +1,7 @@
 """The option --cluster of the verbs that work on many machines."""
 
 from collections.abc import Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -33,10 +34,9 @@ def with_address(words: Sequence[str]) -> list[str]:
     """
     from affectus.cluster.session import is_address
 
-    followed = [*words[1:], ""]
     return [
         "--cluster=local" if word == "--cluster" and not is_address(after) else word
-        for word, after in zip(words, followed, strict=True)
+        for word, after in zip_longest(words, words[1:], fillvalue="")
     ]
 
 
