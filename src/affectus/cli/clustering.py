@@ -32,6 +32,8 @@ def with_address(words: Sequence[str]) -> list[str]:
     >>> with_address(["extract", "VIDEOS", "--cluster", "10.0.0.7:6379"])
     ['extract', 'VIDEOS', '--cluster', '10.0.0.7:6379']
     """
+    if "--cluster" not in words:  # as nearly always: the command line starts without what is for clusters
+        return list(words)
     from affectus.cluster.session import is_address
 
     return [
