@@ -21,8 +21,6 @@ from affectus.api import train
 from affectus.cli.main import main
 from affectus.cluster.executor import RayExecutor
 from affectus.cluster.session import Cluster
-from affectus.corpus import save_corpus
-from affectus.corpus.embedded import make_embedded
 from affectus.errors import AffectusError
 from affectus.files import write_text
 from affectus.parallel import Alive, Ended, Here
@@ -31,13 +29,6 @@ from affectus.studies.cells import Cell, run_cells
 from affectus.studies.tuning import read_tuned, tune
 
 TASK = ["polarity"]
-
-
-@pytest.fixture(scope="module")
-def embedded(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("corpus") / "embedded"
-    save_corpus(make_embedded(videos=24, emotion_labels=1.0), folder)
-    return folder
 
 
 @pytest.fixture
