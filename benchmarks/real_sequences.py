@@ -217,7 +217,7 @@ def words_part(best: Candidate, arguments: argparse.Namespace) -> list[str]:
     for label, one in found.items():
         against = [] if label == base else compare_folds([found[base], one], metrics=list(WORD_METRICS))
         rows.append((label, {metric: one.values(metric) for metric in WORD_METRICS}, against))
-    truth = corpus.labels["sentiment"].ravel()
+    truth = corpus.label("sentiment").ravel()
     groups = corpus.table["video"].to_numpy()
     others = np.array([np.median(truth[groups != video]) for video in groups])
     constant = {"intensity.mae": [float(np.abs(truth - others).mean())], "intensity.pearson": [float("nan")]}
