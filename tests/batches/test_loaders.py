@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from affectus.batches import Batch, Loader, Scale, Scaler, choose_modalities, fit_scaler
-from affectus.batches.loaders import mean_over_steps
+from affectus.batches.loaders import mean_over_steps, measured
 from affectus.corpus import Card, Corpus, Ragged, build_corpus
 from affectus.errors import AffectusError
 from affectus.labels import emotion_class_scheme, emotions_scheme, sentiment_scheme
@@ -307,3 +307,11 @@ def test_batch_helpers(corpus) -> None:
     assert not without.masks["audio"].any()
     assert (without.features["audio"] == 0).all()
     assert without.features["text"] is batch.features["text"]
+
+
+def test_steps_that_were_not_measured_are_found_whatever_the_rest_looks_like() -> None:
+    finite = np.array([[0.0, 0.0], [0.0, 2.0], [1e-38, 0.0], [3e38, 3e38]], np.float32)
+    odd = np.array([[-np.inf, -np.inf], [np.nan, 0.0], [np.nan, 1.0], [np.inf, 0.0]], np.float32)
+    assert measured(finite).tolist() == [False, True, True, True]
+    assert measured(np.concatenate([finite[:2], odd])).tolist() == [False, True, False, False, True, False]
+    assert measured(np.zeros((2, 0), np.float32)).tolist() == [False, False]

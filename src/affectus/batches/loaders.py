@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 
 from affectus.batches.batch import Batch, Tokens
-from affectus.batches.scaling import Scale, Scaler
+from affectus.batches.scaling import Scale, Scaler, all_finite
 from affectus.batches.tokens import TokenCorpus
 from affectus.corpus import Corpus, Ragged
 from affectus.errors import AffectusError, unknown_name
@@ -22,6 +22,8 @@ from affectus.vocabulary import TEXT, View, order_modalities
 IntArray = npt.NDArray[np.int64]
 POOLED_BYTES = 1 << 28
 """Up to so many bytes the contextual view's vectors are pooled and scaled once; more of them, for each batch anew."""
+RELEASED_BYTES = 1 << 24
+"""After so many bytes read from a memory map its pages are given back."""
 
 
 def choose_modalities(corpus: Corpus, wanted: Sequence[str] | None, *, encoded: bool = False) -> tuple[str, ...]:
@@ -61,7 +63,13 @@ def choose_modalities(corpus: Corpus, wanted: Sequence[str] | None, *, encoded: 
 
 def measured(values: npt.NDArray[np.floating]) -> npt.NDArray[np.bool_]:
     """(steps,) True for steps in which anything was measured: sources write zeros, or -inf, where nothing was."""
-    return np.asarray(((values != 0) & np.isfinite(values)).any(axis=1))
+    if not values.shape[1] or not all_finite(values):
+        return np.asarray(((values != 0) & np.isfinite(values)).any(axis=1))
+    # few steps begin with a zero; only these are looked at as a whole
+    found: npt.NDArray[np.bool_] = values[:, 0] != 0
+    others = np.flatnonzero(~found)
+    found[others] = (values[others] != 0).any(axis=1)
+    return found
 
 
 def mean_over_steps(ragged: Ragged, rows: IntArray) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
@@ -130,6 +138,7 @@ def fit_scaler(corpus: Corpus, view: View, modalities: Sequence[str], scale: Sca
         for some in ragged.row_chunks(rows):
             values = np.asarray(ragged.values[ragged.step_index(some)])
             yield values[measured(values)]
+            ragged.release()
 
     return Scaler.fit({name: partial(chunks, corpus.features[name]) for name in modalities}, scale)
 
@@ -193,6 +202,7 @@ class Loader:
         self.epoch = 0
         self.share = (0, 1)
         self._corpus, self._scaler = corpus, scaler
+        self._read = dict.fromkeys(self.modalities, 0)
         self._labels = {name: corpus.label(name) for name in corpus.schemes}
         rows = corpus.rows(split)
         self.rows = rows
@@ -296,8 +306,17 @@ class Loader:
         values = np.zeros((len(rows), width, ragged.dim), np.float32)
         mask = np.arange(width) < lengths[:, None]
         raw = np.asarray(ragged.values[ragged.step_index(rows)])
+        self._read[name] += raw.nbytes
+        if self._read[name] > RELEASED_BYTES:
+            ragged.release()
+            self._read[name] = 0
         real = measured(raw)
-        values[mask] = np.where(real[:, None], self._scaler.apply(name, raw), 0.0)
+        scaled = self._scaler.apply(name, raw)
+        if not real.all():
+            scaled[~real] = 0.0
+        ends = np.cumsum(lengths)
+        for row, (begin, end) in enumerate(zip((ends - lengths).tolist(), ends.tolist(), strict=True)):
+            values[row, : end - begin] = scaled[begin:end]
         mask[mask] = real
         return values, mask
 

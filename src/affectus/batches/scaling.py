@@ -71,8 +71,12 @@ class Scaler:
                 remedy="Extract the features as for the training corpus",
             )
         with np.errstate(invalid="ignore", over="ignore"):
-            scaled = (values.astype(np.float32) - self.shift[name]) * self.factor[name]
-        scaled[~np.isfinite(scaled)] = 0.0
+            scaled = values.astype(np.float32)
+            if self.shift[name].any() or (self.factor[name] != 1).any():
+                scaled -= self.shift[name]
+                scaled *= self.factor[name]
+        if not all_finite(scaled):
+            scaled[~np.isfinite(scaled)] = 0.0
         return np.asarray(scaled, dtype=np.float32)
 
     def arrays(self) -> dict[str, npt.NDArray[np.float32]]:
@@ -86,6 +90,12 @@ class Scaler:
         shift = {key.removesuffix(".shift"): value for key, value in arrays.items() if key.endswith(".shift")}
         factor = {key.removesuffix(".factor"): value for key, value in arrays.items() if key.endswith(".factor")}
         return cls(shift, factor)
+
+
+def all_finite(values: FloatArray) -> bool:
+    """Return True only if every value is a finite number; False may also mean that their sum is none."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        return bool(np.isfinite(values.sum(dtype=np.float32)))
 
 
 def _chunks_of(values: FloatArray | Chunks) -> Chunks:

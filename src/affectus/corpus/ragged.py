@@ -1,5 +1,6 @@
 """Sequences of different lengths in one array: values one after another, and where each begins."""
 
+import mmap
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
@@ -123,6 +124,15 @@ class Ragged:
         total = int(ends[-1]) if len(ends) else 0
         index: IntArray = np.arange(total, dtype=np.int64) + np.repeat(starts - (ends - lengths), lengths)
         return index
+
+    def release(self) -> None:
+        """Let the system take back the pages of a memory map that were read; the next look reads them again.
+
+        They stay in the system's cache as long as there is room, but no longer count as this process's memory.
+        """
+        mapped = getattr(self.values, "_mmap", None)
+        if isinstance(mapped, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+            mapped.madvise(mmap.MADV_DONTNEED)
 
     def row_chunks(self, rows: npt.NDArray[np.integer], size: int = CHUNK_BYTES) -> Iterator[npt.NDArray[np.integer]]:
         """Cut rows into runs, in their order, whose values take up to ``size`` bytes; one row alone may take more."""

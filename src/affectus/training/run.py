@@ -31,7 +31,7 @@ from safetensors.numpy import load_file as load_arrays
 from safetensors.numpy import save_file as save_arrays
 
 import affectus
-from affectus.batches import Loader, Scaler, choose_modalities, fit_scaler
+from affectus.batches import Batch, Loader, Scaler, choose_modalities, fit_scaler
 from affectus.corpus import Corpus, load_corpus
 from affectus.errors import AffectusError, unknown_name
 from affectus.features.tokens import Progress
@@ -331,7 +331,7 @@ def train_run(
             unlabelled = text.encode(unlabelled, config, rows, progress=encoding)
         with atomic_path(out / "scaling.safetensors") as temporary:
             save_arrays(scaler.arrays(), temporary)
-        fit_majority(corpus, config, tasks, scaler, out / "majority.safetensors")
+        fit_majority(corpus, config, tasks, out / "majority.safetensors")
         if stacked and len(pending) > 1:
             _fit_stacked(config, corpus, tasks, scaler, pending, out, scorer, report, device)
         elif apart:
@@ -766,11 +766,15 @@ def make_loader(
     )
 
 
-def fit_majority(corpus: Corpus, config: RunConfig, tasks: Sequence[Task], scaler: Scaler, path: Path) -> None:
+def fit_majority(corpus: Corpus, config: RunConfig, tasks: Sequence[Task], path: Path) -> None:
     """Fit the majority baseline on train and store it beside the run, so that every evaluation can print its row."""
     majority = MODELS["majority"].create({name: corpus.dims[name] for name in config.modalities}, tasks)
     assert isinstance(majority, Estimator)
-    majority.fit(make_loader(config, corpus, Split.TRAIN, scaler))
+    rows = corpus.rows(Split.TRAIN)
+    labels = {name: torch.from_numpy(corpus.label(name)[rows]) for name in corpus.schemes}
+    # without features, which it does not look at
+    everything = torch.ones(len(rows), dtype=torch.bool)
+    majority.fit([Batch(config.view, {}, {}, everything, labels, torch.from_numpy(rows))])
     save_weights(majority, path)
 
 
