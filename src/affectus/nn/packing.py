@@ -150,9 +150,12 @@ def with_zero(rows: Tensor) -> Tensor:
 def steps_before(rows: Tensor, sizes: list[int], begin: int = 0, end: int | None = None) -> Tensor:
     """Return, for the rows of some steps, each sample's row one step before; zero at the first step."""
     end = len(sizes) if end is None else end
-    blocks = torch.split(rows, sizes)
+    # no more views than are looked at: a caller that goes in parts would make all of them for each part
+    first = max(begin - 1, 0)
+    start, some = sum(sizes[:first]), sizes[first:end]
+    blocks = torch.split(rows[start : start + sum(some)], some)
     parts = [
-        rows.new_zeros(size, rows.shape[1]) if step == 0 else blocks[step - 1][:size]
+        rows.new_zeros(size, rows.shape[1]) if step == 0 else blocks[step - 1 - first][:size]
         for step, size in zip(range(begin, end), sizes[begin:end], strict=True)
     ]
     return torch.cat(parts) if parts else rows
