@@ -1,4 +1,4 @@
-"""Tables as partitioned Parquet: ``part-00000.parquet`` and so on, which polars, DuckDB and Spark read as one.
+"""Tables as partitioned Parquet: ``part-00000.parquet`` and so on, which polars and DuckDB read as one.
 
 A part is written whole or not at all, and bears the key of what it was made from, so that whoever goes on sees which
 parts are done. ``_parts.json`` (names that begin with ``_`` are no data for Spark) lists parts and failures.
