@@ -29,6 +29,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -45,11 +46,11 @@ SAMPLED = {"mult": 2}
 """Models of which MMSA is given so many batches of each split for an epoch."""
 
 
-def make_pickle(path: Path, lengths: str) -> None:
+def make_pickle(path: Path, lengths: str, counts: Mapping[str, int] = COUNTS) -> None:
     """Write the features, as MMSA's users have them."""
     rng = np.random.default_rng(0)
     whole: dict[str, Any] = {}
-    for split, count in COUNTS.items():
+    for split, count in counts.items():
         seconds = rng.lognormal(*LOG_SECONDS, count)
         words = np.round(seconds * WORDS[0] * rng.lognormal(0.0, WORDS[1], count)) + 2
         steps = {"text": words} | {name: np.round(seconds * rate) for name, rate in PER_SECOND.items()}
@@ -208,10 +209,35 @@ def ours(name: str, corpus: Path, epochs: int) -> dict[str, Any]:
     }
 
 
+def count_operations() -> Any:
+    """Return a context that counts the operations of matrix products and convolutions."""
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    def product(added: Any, a: Any, b: Any, **_: Any) -> int:
+        return 2 * int(np.prod(a)) * int(b[-1])
+
+    # the counter does not know the forms that write in place
+    mapping = {torch.ops.aten.addmm_: product, torch.ops.aten.baddbmm_: product}
+    return FlopCounterMode(display=False, custom_mapping=mapping)
+
+
+def products_per_second() -> float:
+    """Return how many operations a second one large product takes here, at its best of several."""
+    import torch
+
+    a = torch.randn(1024, 1024)
+    times = []
+    for _ in range(8):
+        begin = time.process_time()
+        a @ a
+        times.append(time.process_time() - begin)
+    return 2 * 1024**3 / min(times)
+
+
 def anatomy(name: str, corpus_folder: Path) -> dict[str, Any]:
     """Return where the seconds of our training epoch go, the operations of its products, and how fast one is here."""
     import torch
-    from torch.utils.flop_counter import FlopCounterMode
 
     from affectus.batches import Loader, Scale, fit_scaler
     from affectus.corpus import load_corpus
@@ -237,19 +263,12 @@ def anatomy(name: str, corpus_folder: Path) -> dict[str, Any]:
     )
     spent = dict.fromkeys(("batches", "forward", "backward", "optimiser"), 0.0)
     operations = 0.0
-
-    def product(added: Any, a: Any, b: Any, **_: Any) -> int:
-        return 2 * int(np.prod(a)) * int(b[-1])
-
-    # the counter does not know the forms that write in place
-    mapping = {torch.ops.aten.addmm_: product, torch.ops.aten.baddbmm_: product}
     for counting in (False, True):  # apart, since counting takes time; the first is a warm-up of the second's as well
         begin = time.process_time()
         for batch in loader:
             at = [begin, time.process_time()]
-            counter = FlopCounterMode(display=False, custom_mapping=mapping)
             if counting:
-                with counter:
+                with count_operations() as counter:
                     torch.stack(list(model.losses(model(batch), batch).values())).sum().backward()
                 operations += counter.get_total_flops()
             else:
@@ -263,13 +282,7 @@ def anatomy(name: str, corpus_folder: Path) -> dict[str, Any]:
                 for part, seconds in zip(spent, np.diff(at), strict=True):
                     spent[part] += float(seconds)
             begin = time.process_time()
-    a = torch.randn(1024, 1024)
-    times = []
-    for _ in range(8):
-        begin = time.process_time()
-        a @ a
-        times.append(time.process_time() - begin)
-    return {"spent": spent, "operations": operations, "products_per_second": 2 * 1024**3 / min(times)}
+    return {"spent": spent, "operations": operations, "products_per_second": products_per_second()}
 
 
 def child_environment() -> dict[str, str]:
