@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from affectus.nn.precision import in_full
 from affectus.nn.tracing import is_plain
 
 BITS = 16
@@ -76,7 +77,7 @@ class LargeDropout(nn.Dropout):
             return x
         if is_plain() or x.device.type != "cpu":
             return F.dropout(x, self.p)
-        y: Tensor = _Drop.apply(x, round(self.p * LEVELS))  # type: ignore[no-untyped-call]
+        y: Tensor = in_full(_Drop.apply, x, round(self.p * LEVELS))
         return y
 
 

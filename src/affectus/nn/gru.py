@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from affectus.nn.masking import to_front, zero_masked
+from affectus.nn.precision import in_full
 from affectus.nn.tracing import State, is_plain, run_steps
 
 CHUNK = 16
@@ -76,7 +77,7 @@ class LastGRU(nn.Module):
         """Map (B, T, dim) and its mask (B, T) to (B, hidden), zero for a sample without a real step."""
         front, lengths = to_front(x, mask)  # (B, T', dim)
         theirs = x.is_cuda and not is_plain()
-        states = self.layer(front)[0] if theirs else _states(self.layer, front.unsqueeze(0), ("",))[0]
+        states = in_full(self.layer, front)[0] if theirs else _states(self.layer, front.unsqueeze(0), ("",))[0]
         last = _gather(states, (lengths - 1).clamp(min=0).unsqueeze(1)).squeeze(1)
         return zero_masked(last, lengths > 0)
 
@@ -95,7 +96,7 @@ def _states(layer: nn.GRU, x: Tensor, suffixes: tuple[str, ...]) -> Tensor:
     inner_bias = inner_bias + torch.cat([bias[:, : 2 * hidden], torch.zeros_like(bias[:, 2 * hidden :])], dim=1)
     if is_plain():
         return _plain(x.transpose(1, 2), inner, inner_bias, recurrent, bias[:, 2 * hidden :]).transpose(1, 2)
-    states: Tensor = _Steps.apply(x.transpose(1, 2), inner, inner_bias, recurrent, bias[:, 2 * hidden :])  # type: ignore[no-untyped-call]
+    states: Tensor = in_full(_Steps.apply, x.transpose(1, 2), inner, inner_bias, recurrent, bias[:, 2 * hidden :])
     return states.transpose(1, 2)
 
 

@@ -13,6 +13,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 from affectus.nn.dropping import draw_factors
 from affectus.nn.packing import Packing, steps_before
+from affectus.nn.precision import in_full
 from affectus.nn.tracing import State, is_plain, run_steps
 
 CHUNK = 16
@@ -71,8 +72,9 @@ class LSTM(nn.Module):
     def rows(self, rows: Tensor, packing: Packing) -> Tensor:
         """Map packed rows (N, dim) to (N, width)."""
         if rows.is_cuda and not is_plain() and len(rows):
-            packed: PackedSequence = self.layer(PackedSequence(rows, torch.tensor(packing.sizes)))[0]
-            return packed.data
+            sizes = torch.tensor(packing.sizes)
+            found: Tensor = in_full(lambda x: self.layer(PackedSequence(x, sizes))[0].data, rows)
+            return found
         for layer in range(self.layer.num_layers):
             if layer and self.layer.dropout:
                 rows = rows * draw_factors(rows, self.layer.dropout) if self.training else rows
@@ -93,8 +95,8 @@ class LSTM(nn.Module):
         )
         if packing.padded:
             return _plain(rows, inner, bias + recurrent_bias, recurrent, packing)
-        found: tuple[Tensor, Tensor] = _Steps.apply(  # type: ignore[no-untyped-call]
-            rows, inner, bias + recurrent_bias, recurrent, packing.sizes
+        found: tuple[Tensor, Tensor] = in_full(
+            _Steps.apply, rows, inner, bias + recurrent_bias, recurrent, packing.sizes
         )
         return found
 

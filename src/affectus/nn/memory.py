@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from affectus.nn.dropping import draw_factors
 from affectus.nn.packing import Packing, steps_before
+from affectus.nn.precision import in_full
 from affectus.nn.tracing import State, run_steps
 
 
@@ -65,7 +66,8 @@ class GatedMemory(nn.Module):
             )
         if packing.padded:
             return self._plain(seen, self.candidate(rows), inner[:, dim:], keep, packing)
-        found: Tensor = _Steps.apply(  # type: ignore[no-untyped-call]
+        found: Tensor = in_full(
+            _Steps.apply,
             seen,
             self.candidate(rows),
             inner[:, dim:],

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from affectus.nn.dropping import LEVELS, draw_kept
+from affectus.nn.precision import in_full
 
 LONG = 16_384
 """Weights of one sequence from which on, on a CPU and with dropout, attention goes piece by piece."""
@@ -34,7 +35,7 @@ def attend(
         (B, H, T, d); zero for a sample without a key.
     """
     if dropout and q.device.type == "cpu" and q.shape[1] * q.shape[2] * k.shape[2] >= LONG:
-        found: Tensor = _Pieces.apply(q, k, v, keys, reach, dropout)  # type: ignore[no-untyped-call]
+        found: Tensor = in_full(_Pieces.apply, q, k, v, keys, reach, dropout)
         return found
     admitted, some = _some_key(keys)
     admitted = admitted[:, None, None]  # (B, 1, 1, S)

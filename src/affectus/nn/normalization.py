@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from affectus.nn.masking import zero_masked
+from affectus.nn.precision import single
 from affectus.nn.tracing import is_plain
 
 MOMENTUM = 0.1
@@ -36,6 +37,7 @@ class MaskedBatchNorm(nn.Module):
             assert norm.running_var is not None
             scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
             return zero_masked((x - norm.running_mean) * scale + norm.bias, mask)
+        x = single(x)  # a batch's statistics in bfloat16 would be its own noise
         rows = x[mask]
         if self.training and len(rows) > 1:
             with torch.no_grad():
@@ -72,7 +74,7 @@ class StepBatchNorm(nn.Module):
         Returns:
             (N, dim), zero where not real.
         """
-        norm = self.norm
+        norm, rows = self.norm, single(rows)
         mean, var = norm.running_mean, norm.running_var
         assert mean is not None
         assert var is not None

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from affectus.nn.dropping import LEVELS, WORD, LargeDropout, draw_words
+from affectus.nn.precision import in_full
 from affectus.nn.tracing import is_plain
 
 PART = 150_000
@@ -44,7 +45,7 @@ def product_layer(vectors: Iterable[Tensor], drop: LargeDropout, layer: nn.Modul
         return whole
     left = outer_product(some) if some else last.new_ones(len(last), 1)
     share = min(round(drop.p * LEVELS), LEVELS - 1) if drop.training else 0
-    y: Tensor = _ProductLayer.apply(left, _with_one(last), layer.weight, layer.bias, share)  # type: ignore[no-untyped-call]
+    y: Tensor = in_full(_ProductLayer.apply, left, _with_one(last), layer.weight, layer.bias, share)
     return y
 
 

@@ -5,6 +5,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from affectus.nn.masking import masked_mean, zero_masked
+from affectus.nn.precision import single
 
 SUB_BATCH = 64
 """Utterances that go through the transformer at once."""
@@ -62,7 +63,7 @@ class TextLayers(nn.Module):
         for chunk in torch.split(rows, SUB_BATCH) if len(rows) else ():
             width = int(ends[chunk[-1]])
             x, here = flat[chunk, :width], real[chunk, :width]
-            y = self._encode(x, here)  # (n, width, dim)
+            y = single(self._encode(x, here))  # (n, width, dim)
             parts.append(masked_mean(y, here) if pool else F.pad(zero_masked(y, here), (0, 0, 0, length - width)))
         shape = (len(real), self.dim) if pool else (len(real), length, self.dim)
         result = self.shift.new_zeros(shape)

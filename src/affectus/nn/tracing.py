@@ -12,6 +12,8 @@ from contextvars import ContextVar
 import torch
 from torch import Tensor
 
+from affectus.nn.precision import in_full
+
 State = tuple[Tensor, ...]
 Step = Callable[[State, State], tuple[State, State]]
 """From the state before and what enters at a step to the state after and what is given out."""
@@ -59,8 +61,13 @@ def run_steps(step: Step, state: Sequence[Tensor], entering: Sequence[Tensor]) -
 
         last, all_given = scan(body, [x.clone() for x in state], list(entering))
         return tuple(last), tuple(all_given)
-    after, outputs = tuple(state), []
-    for now in zip(*(x.unbind(0) for x in entering), strict=True):
-        after, given = step(after, now)
-        outputs.append(given)
-    return after, tuple(torch.stack(parts) for parts in zip(*outputs, strict=True))
+
+    def loop(*given: Tensor) -> tuple[State, State]:
+        after, outputs = given[: len(state)], []
+        for now in zip(*(x.unbind(0) for x in given[len(state) :]), strict=True):
+            after, said = step(after, now)
+            outputs.append(said)
+        return after, tuple(torch.stack(parts) for parts in zip(*outputs, strict=True))
+
+    found: tuple[State, State] = in_full(loop, *state, *entering)
+    return found

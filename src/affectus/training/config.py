@@ -39,6 +39,13 @@ class Clip(StrEnum):
     VALUE = "value"
 
 
+class Precision(StrEnum):
+    """In what kind of numbers a network is trained; ``affectus.training.mixed`` says what is in which."""
+
+    FP32 = "fp32"
+    BF16 = "bf16"
+
+
 class UnlabelledMethod(StrEnum):
     """How utterances without labels are learned from; ``affectus.training.unlabelled`` says how each works."""
 
@@ -87,6 +94,11 @@ class TrainingSettings(BaseModel):
         gt=0,
         lt=1,
         description="Judge and keep an exponential moving average of the weights, of this decay (0.99); empty: none.",
+    )
+    precision: Precision = Field(
+        Precision.FP32,
+        description="fp32, or bf16: products and convolutions of the network in bfloat16 while it trains; weights, "
+        "losses and everything after training stay in fp32.",
     )
     weighing: Weighing = Field(
         Weighing.FIXED,

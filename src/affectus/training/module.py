@@ -19,6 +19,7 @@ from affectus.objectives import Weighing
 from affectus.objectives.weighing import UncertaintyWeights, loss_weights, surgery
 from affectus.training.config import PER_TASK, TASK_LOSS, Clip, Optimizer, TrainingSettings
 from affectus.training.inference import Collector, EpochScorer
+from affectus.training.mixed import run_model
 from affectus.training.passes import Passes
 from affectus.training.unlabelled import Unlabelled
 
@@ -166,7 +167,7 @@ class FitModule(LightningModule):
         number, index = self.passes.place(batch_idx)
         if self.settings.modality_dropout:
             batch = hide_modalities(batch, self.settings.modality_dropout, self._hiding)
-        output = self.model(batch)
+        output = run_model(self.model, batch, self.settings.precision)
         losses = self.model.losses(output, batch)
         total = self._weighed(losses)
         own = number == len(self.current_stage.before)

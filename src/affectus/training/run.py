@@ -42,7 +42,9 @@ from affectus.models.storage import load_weights, save_weights
 from affectus.objectives import RealLoss, Task, TaskKind, choose_tasks
 from affectus.threads import end_with_parent, torch_threads
 from affectus.training.config import LOSSES, PER_TASK, RunConfig, TrainingSettings, choose_view, resolve_settings
+from affectus.training.device import choose_device
 from affectus.training.inference import EpochScorer, PerTask, predict_batches
+from affectus.training.mixed import check_precision
 from affectus.training.optional import without_unused
 from affectus.training.team import Team, check_together
 from affectus.training.text import STATES, RunText, TextIdentity, open_text
@@ -254,10 +256,11 @@ def train_run(
 
     Raises:
         AffectusError: the folder holds another run, or is in use; the training diverged; the source or the unlabelled
-            corpus does not fit.
+            corpus does not fit; there is no GPU, or it has no bfloat16.
     """
     out = Path(out)
     corpus.rows(Split.TRAIN)
+    check_precision(config.training.precision, choose_device(device))
     tasks = choose_tasks(config.tasks, corpus.schemes)
     tasks = _with_losses(tasks, corpus, config.training)
     _check_select(config.training.select, tasks, corpus, scorer)
@@ -560,8 +563,7 @@ def _fit_stacked(
             report=_reporter(report, seed, epochs),
         )
         ends.append(end)
-    where = torch.device("cuda" if device == "cuda" or (device == "auto" and torch.cuda.is_available()) else "cpu")
-    fit = StackedFit(models, settings, seeds, trains, valid, scorer, ends, where)
+    fit = StackedFit(models, settings, seeds, trains, valid, scorer, ends, choose_device(device))
     recorded: dict[str, Loader] = {}
     if settings.record_epochs:
         recorded = {split: make_loader(config, corpus, split, scaler) for split in splits}

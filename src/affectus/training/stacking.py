@@ -24,7 +24,7 @@ from affectus.nn.tracing import plain
 from affectus.objectives import Weighing
 from affectus.objectives.weighing import loss_weights
 from affectus.training.callbacks import EpochEnd
-from affectus.training.config import PER_TASK, TASK_LOSS, Clip, TrainingSettings
+from affectus.training.config import PER_TASK, TASK_LOSS, Clip, Precision, TrainingSettings
 from affectus.training.inference import Collector, EpochScorer, Predictions
 from affectus.training.module import build_optimizer, epoch_number
 from affectus.vocabulary import Split
@@ -45,6 +45,7 @@ def why_apart(model: Model, settings: TrainingSettings) -> str | None:
         return "it normalises by batches"
     wanted = (
         ("weighing", settings.weighing, Weighing.FIXED),
+        ("precision", settings.precision, Precision.FP32),
         ("accumulate", settings.accumulate, 1),
         ("plateau", settings.plateau, None),
         ("average_weights", settings.average_weights, None),

@@ -29,6 +29,7 @@ from affectus.models.base import AnyModel
 from affectus.models.with_text import TextModel
 from affectus.nn.text import TextLayers
 from affectus.training.config import RunConfig, TrainingSettings
+from affectus.training.device import choose_device
 from affectus.vocabulary import TEXT, Split, View
 
 IntArray = npt.NDArray[np.int64]
@@ -199,8 +200,7 @@ def open_text(settings: TrainingSettings, device: str = "cpu", *, expected: Text
         AffectusError: there is no such encoder, it is another one than expected, or it has too few layers.
     """
     assert settings.text_encoder is not None
-    chosen = "cuda" if device == "cuda" or (device == "auto" and torch.cuda.is_available()) else "cpu"
-    encoder = load_encoder(settings.text_encoder, device=chosen)
+    encoder = load_encoder(settings.text_encoder, device=choose_device(device).type)
     found = TextIdentity(
         weights=encoder.weights_hash(),
         vocabulary=encoder.vocabulary_hash(),

@@ -34,6 +34,7 @@ from affectus.errors import AffectusError
 from affectus.models import Model
 from affectus.objectives import Task, TaskKind
 from affectus.training.config import TrainingSettings, UnlabelledMethod
+from affectus.training.mixed import run_model
 from affectus.vocabulary import TEXT, Split
 
 SUFFIX = "unlabelled"
@@ -88,7 +89,7 @@ class Unlabelled:
         seen = (
             hide_modalities(batch, self.settings.modality_dropout, hiding) if self.settings.modality_dropout else batch
         )
-        predictions = self.model(seen).predictions
+        predictions = run_model(self.model, seen, self.settings.precision).predictions
         weight = self.weight(epoch)
         return {
             f"{task.name}.{SUFFIX}": weight * self._loss(task, predictions[task.name], said[task.name], batch.mask)
