@@ -74,3 +74,25 @@ def test_factors_keep_the_mean_and_depend_on_the_seed_alone() -> None:
     torch.manual_seed(0)
     assert torch.equal(draw_factors(like, 0.2), factors)
     assert set(draw_factors(like.double(), 0.2).unique().tolist()) == {0.0, 1.25}
+
+
+def test_a_gradient_is_written_where_the_one_before_was_unless_somebody_holds_it() -> None:
+    xs, layer = vectors(200, 300), nn.Linear(201 * 301, 20)  # 4.8 MB
+
+    def step(factor: float) -> torch.Tensor:
+        (factor * product_layer(xs, LargeDropout(0.0), layer)).sum().backward()
+        assert layer.weight.grad is not None
+        return layer.weight.grad
+
+    place, first = step(1.0).data_ptr(), step(0.0).clone()  # the second is added to the first
+    layer.zero_grad()
+    assert step(1.0).data_ptr() in (place, layer.weight.grad.data_ptr())
+    assert_close(layer.weight.grad, first)
+    held = layer.weight.grad
+    layer.zero_grad()
+    assert step(2.0).data_ptr() != held.data_ptr()
+    assert_close(held, first)
+    assert_close(layer.weight.grad, 2 * first)
+    place = layer.weight.grad.data_ptr()
+    layer.zero_grad()
+    assert step(1.0).data_ptr() == place
