@@ -41,6 +41,7 @@ from affectus.models.base import AnyModel
 from affectus.models.storage import load_weights, save_weights
 from affectus.objectives import RealLoss, Task, TaskKind, choose_tasks
 from affectus.threads import end_with_parent, torch_threads
+from affectus.training.ahead import ahead
 from affectus.training.config import LOSSES, PER_TASK, RunConfig, TrainingSettings, choose_view, resolve_settings
 from affectus.training.device import choose_device
 from affectus.training.inference import EpochScorer, PerTask, predict_batches
@@ -694,7 +695,9 @@ def _fit_stages(
                 default_root_dir=folder,
             )
             resume = str(checkpoint) if checkpoint.is_file() else None
-            trainer.fit(module, passes, valid, ckpt_path=resume, weights_only=True)
+            kind = choose_device(device).type
+            with ahead(passes, kind) as given, ahead(valid, kind) as judged:
+                trainer.fit(module, given, judged, ckpt_path=resume, weights_only=True)
         best = {name.removeprefix(f"{BEST}."): epoch for name, epoch in end.best_epochs.items()}
         load_weights(model, folder / f"{next(iter(select))}.safetensors")
         history = [*history, *end.history]
