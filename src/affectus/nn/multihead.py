@@ -1,9 +1,10 @@
 """Scaled dot-product attention of several heads over padded sequences (Vaswani et al. 2017).
 
 PyTorch's fused kernel does the work wherever it can. On a CPU it has no dropout of the weights, and what PyTorch falls
-back to writes every weight to memory several times; long sequences are then attended to piece by piece instead.
+back to writes every weight to memory several times; all but the smallest batches are then attended to piece by piece.
 """
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -14,7 +15,11 @@ from affectus.nn.dropping import LEVELS, draw_kept
 from affectus.nn.precision import in_full
 
 LONG = 16_384
-"""Weights of one sequence from which on, on a CPU and with dropout, attention goes piece by piece."""
+"""Weights of a batch from which on, on a CPU and with dropout, attention goes piece by piece."""
+PIECE = 1 << 17
+"""Weights of a piece, unless one sample has more: some such arrays fit into a core's own cache."""
+KEPT = 1 << 20
+"""Weights of a batch up to which they are kept for the gradient instead of being computed again."""
 
 
 def attend(
@@ -34,7 +39,7 @@ def attend(
     Returns:
         (B, H, T, d); zero for a sample without a key.
     """
-    if dropout and q.device.type == "cpu" and q.shape[1] * q.shape[2] * k.shape[2] >= LONG:
+    if dropout and q.device.type == "cpu" and q.shape[:3].numel() * k.shape[2] >= LONG:
         found: Tensor = in_full(_Pieces.apply, q, k, v, keys, reach, dropout)
         return found
     admitted, some = _some_key(keys)
@@ -108,9 +113,9 @@ class MultiHeadAttention(nn.Module):
 
 
 class _Pieces(torch.autograd.Function):
-    """:func:`attend` with dropout, sample by sample and never further than the last real key.
+    """:func:`attend` with dropout, some samples at a time and never further than the last real key among them.
 
-    Nothing but what was dropped is kept for the gradient (a byte per weight); the weights are computed again.
+    What was dropped is kept for the gradient (a byte per weight); the weights of a large batch are computed again.
     """
 
     @staticmethod
@@ -121,48 +126,109 @@ class _Pieces(torch.autograd.Function):
         batch, heads, queries, width = q.shape
         least = round(dropout * LEVELS)
         keep = 1 - least / LEVELS
-        out = q.new_zeros(batch, queries, heads, width).transpose(1, 2)
-        ends = _ends(keys)
-        reaches = [None] * batch if reach is None else reach.tolist()
-        kept = []
-        for i, end in enumerate(ends):
-            weights = _softmax(q[i], k[i, :, :end], keys[i, :end], reaches[i])
-            kept.append(draw_kept(weights.shape, least))
-            torch.mul(torch.bmm(weights.mul_(kept[-1]), v[i, :, :end]), 1 / keep, out=out[i])
-        ctx.save_for_backward(q, k, v, keys, out, *kept)
-        ctx.ends, ctx.reaches, ctx.keep = ends, reaches, keep
+        pieces = _pieces(keys, reach, heads * queries)
+        scaled, k, v = (q * width**-0.5).contiguous(), k.contiguous(), v.contiguous()
+        out = q.new_empty(batch, queries, heads, width).transpose(1, 2)
+        ctx.recompute = q.shape[:3].numel() * k.shape[2] > KEPT
+        drawn, kept = [], []
+        for piece in pieces:
+            weights = piece.weights(scaled, k)
+            drawn.append(draw_kept(weights.shape, least))
+            if ctx.recompute:
+                weights.mul_(drawn[-1])
+            else:
+                kept.append(weights)
+                weights = weights * drawn[-1]
+            found = torch.bmm(weights, piece.of_keys(v)).unflatten(0, (piece.count, heads))
+            torch.mul(found, 1 / keep, out=out[piece.rows])
+        some = keys.any(dim=1)
+        if not bool(some.all()):
+            out *= some[:, None, None, None]
+        ctx.save_for_backward(scaled, k, v, some, out, *drawn, *kept)
+        ctx.pieces, ctx.keep = pieces, keep
         return out
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        """Go back, sample by sample."""
-        q, k, v, keys, out, *kept = ctx.saved_tensors
-        scale = q.shape[-1] ** -0.5
-        grads = tuple(x.new_zeros(x.transpose(1, 2).shape).transpose(1, 2) for x in (q, k, v))
+        """Go back, piece by piece."""
+        scaled, k, v, some, out, *rest = ctx.saved_tensors
+        batch, heads, queries, width = scaled.shape
+        of_q = grad.new_empty(batch, queries, heads, width).transpose(1, 2)
+        of_k, of_v = (grad.new_zeros(x.transpose(1, 2).shape).transpose(1, 2) for x in (k, v))
         # the softmax's gradient takes from each row its mean under the weights, which is this
-        mean = (grad * out).sum(dim=-1, keepdim=True)  # (B, H, T, 1)
-        for i, (end, drawn) in enumerate(zip(ctx.ends, kept, strict=True)):
-            of_q, of_k, of_v = grads[0][i], grads[1][i, :, :end], grads[2][i, :, :end]
-            mine = grad[i] * (1 / ctx.keep)
-            weights = _softmax(q[i], k[i, :, :end], keys[i, :end], ctx.reaches[i])
-            scores = torch.bmm(mine, v[i, :, :end].transpose(1, 2)).mul_(drawn).sub_(mean[i]).mul_(weights)
-            of_v.copy_(torch.bmm(weights.mul_(drawn).transpose(1, 2), mine))
-            torch.mul(torch.bmm(scores, k[i, :, :end]), scale, out=of_q)
-            torch.mul(torch.bmm(scores.transpose(1, 2), q[i]), scale, out=of_k)
-        return (*grads, None, None, None)
+        mean = (grad * out).sum(dim=-1).view(batch, -1)  # (B, H T)
+        mine = (grad * (some[:, None, None, None] / ctx.keep)).contiguous()
+        count = len(ctx.pieces)
+        for at, piece in enumerate(ctx.pieces):
+            kept = rest[at]
+            weights = piece.weights(scaled, k) if ctx.recompute else rest[count + at]
+            asked, wanted = scaled[piece.rows].flatten(0, 1), mine[piece.rows].flatten(0, 1)  # (n H, T, d)
+            scores = torch.bmm(wanted, piece.of_keys(v).transpose(1, 2))
+            scores.mul_(kept).sub_(mean[piece.rows].view(-1, queries, 1)).mul_(weights)
+            weights = weights.mul_(kept) if ctx.recompute else weights * kept
+            split = (piece.count, heads)
+            of_v[piece.rows, :, : piece.end] = torch.bmm(weights.transpose(1, 2), wanted).unflatten(0, split)
+            of_k[piece.rows, :, : piece.end] = torch.bmm(scores.transpose(1, 2), asked).unflatten(0, split)
+            found = torch.bmm(scores, piece.of_keys(k)).unflatten(0, split)
+            torch.mul(found, width**-0.5, out=of_q[piece.rows])
+        return of_q, of_k, of_v, None, None, None
 
 
-def _ends(keys: Tensor) -> list[int]:
-    """Per sample one more than the place of the last real key, 0 without one."""
+@dataclass(frozen=True)
+class _Piece:
+    """Samples of a batch that are attended to together."""
+
+    rows: slice
+    end: int
+    """One more than the place of the last real key among them."""
+    keys: Tensor | None
+    """(n, end) bool, which keys are real; None if all are."""
+    reach: Tensor | None
+    """(n,) as for :func:`attend`; None if it hides nothing."""
+
+    @property
+    def count(self) -> int:
+        """How many samples."""
+        return int(self.rows.stop - self.rows.start)
+
+    def of_keys(self, x: Tensor) -> Tensor:
+        """Cut (B, H, S, d) to (n H, end, d)."""
+        return x[self.rows, :, : self.end].flatten(0, 1)
+
+    def weights(self, q: Tensor, k: Tensor) -> Tensor:
+        """Weights (n H, T, end) by (B, H, T, d), scaled, and (B, H, S, d); of a sample without a key anything."""
+        scores = torch.bmm(q[self.rows].flatten(0, 1), self.of_keys(k).transpose(1, 2))
+        split = scores.unflatten(0, (self.count, q.shape[1]))  # (n, H, T, end)
+        hidden = torch.finfo(scores.dtype).min / 2  # a row of nothing else still has a softmax
+        if self.keys is not None:
+            # to add is faster than to fill
+            split += torch.zeros_like(self.keys, dtype=scores.dtype).masked_fill_(~self.keys, hidden)[:, None, None]
+        if self.reach is not None:
+            ahead = torch.arange(self.end) - torch.arange(q.shape[2]).unsqueeze(1)
+            split.masked_fill_((ahead > self.reach[:, None, None]).unsqueeze(1), hidden)
+        return scores.softmax(dim=-1)
+
+
+def _pieces(keys: Tensor, reach: Tensor | None, rows: int) -> list[_Piece]:
+    """Cut a batch of samples with so many rows of weights each into pieces of about :data:`PIECE` weights."""
     ends: list[int] = (keys * torch.arange(1, keys.shape[1] + 1)).amax(dim=1).tolist()
-    return ends
-
-
-def _softmax(q: Tensor, k: Tensor, keys: Tensor, reach: int | None) -> Tensor:
-    """Weights (H, T, S) of one sample from (H, T, d) and (H, S, d)."""
-    scores = torch.bmm(q * q.shape[-1] ** -0.5, k.transpose(1, 2))
-    if not bool(keys.all()):
-        scores.masked_fill_(~keys, -torch.inf)
-    if reach is not None and reach + 1 < scores.shape[2]:
-        scores.masked_fill_(keys.new_ones(scores.shape[1:]).triu(1 + reach), -torch.inf)
-    return scores.softmax(dim=-1)
+    real: list[int] = keys.sum(dim=1).tolist()
+    reaches: list[int] = [keys.shape[1]] * len(ends) if reach is None else reach.tolist()
+    found = []
+    begin = 0
+    while begin < len(ends):
+        stop, end = begin + 1, ends[begin]
+        while stop < len(ends) and (stop + 1 - begin) * max(end, ends[stop]) * rows <= PIECE:
+            end = max(end, ends[stop])
+            stop += 1
+        at = slice(begin, stop)
+        found.append(
+            _Piece(
+                at,
+                end,
+                keys=None if min(real[at]) == end else keys[at, :end],
+                reach=None if reach is None or min(reaches[at]) + 1 >= end else reach[at],
+            )
+        )
+        begin = stop
+    return found
