@@ -139,7 +139,7 @@ class _Pieces(torch.autograd.Function):
             else:
                 kept.append(weights)
                 weights = weights * drawn[-1]
-            found = torch.bmm(weights, piece.of_keys(v)).unflatten(0, (piece.count, heads))
+            found = torch.bmm(weights, piece.of_keys(v)).view(piece.count, heads, queries, width)
             torch.mul(found, 1 / keep, out=out[piece.rows])
         some = keys.any(dim=1)
         if not bool(some.all()):
@@ -166,10 +166,10 @@ class _Pieces(torch.autograd.Function):
             scores = torch.bmm(wanted, piece.of_keys(v).transpose(1, 2))
             scores.mul_(kept).sub_(mean[piece.rows].view(-1, queries, 1)).mul_(weights)
             weights = weights.mul_(kept) if ctx.recompute else weights * kept
-            split = (piece.count, heads)
-            of_v[piece.rows, :, : piece.end] = torch.bmm(weights.transpose(1, 2), wanted).unflatten(0, split)
-            of_k[piece.rows, :, : piece.end] = torch.bmm(scores.transpose(1, 2), asked).unflatten(0, split)
-            found = torch.bmm(scores, piece.of_keys(k)).unflatten(0, split)
+            split = (piece.count, heads, -1, width)
+            of_v[piece.rows, :, : piece.end] = torch.bmm(weights.transpose(1, 2), wanted).view(split)
+            of_k[piece.rows, :, : piece.end] = torch.bmm(scores.transpose(1, 2), asked).view(split)
+            found = torch.bmm(scores, piece.of_keys(k)).view(split)
             torch.mul(found, width**-0.5, out=of_q[piece.rows])
         return of_q, of_k, of_v, None, None, None
 
@@ -198,7 +198,7 @@ class _Piece:
     def weights(self, q: Tensor, k: Tensor) -> Tensor:
         """Weights (n H, T, end) by (B, H, T, d), scaled, and (B, H, S, d); of a sample without a key anything."""
         scores = torch.bmm(q[self.rows].flatten(0, 1), self.of_keys(k).transpose(1, 2))
-        split = scores.unflatten(0, (self.count, q.shape[1]))  # (n, H, T, end)
+        split = scores.view(self.count, *q.shape[1:3], self.end)  # (n, H, T, end)
         hidden = torch.finfo(scores.dtype).min / 2  # a row of nothing else still has a softmax
         if self.keys is not None:
             # to add is faster than to fill
