@@ -1,11 +1,10 @@
 """What happens between epochs: the best weights are kept, the history is written, the run can be resumed."""
 
-import io
 import math
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
@@ -33,10 +32,32 @@ class WholeCheckpoints(TorchCheckpointIO):
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None) -> None:
         """Write a checkpoint."""
-        stream = io.BytesIO()
-        torch.save(checkpoint, stream)  # in memory first: torch does not tell a full disk from other failures
-        with atomic_path(path) as temporary:
-            temporary.write_bytes(stream.getbuffer())
+        with atomic_path(path) as temporary, temporary.open("wb") as file:
+            stream = _Stream(file)
+            torch.save(checkpoint, stream)  # type: ignore[arg-type]
+            if stream.error is not None:
+                raise stream.error
+
+
+class _Stream:
+    """A file that remembers what went wrong with writing, since torch does not tell a full disk from other failures."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.file = file
+        self.error: OSError | None = None
+
+    def write(self, data: bytes | memoryview) -> int:
+        """Write, as far as all went well before."""
+        size = memoryview(data).nbytes
+        if self.error is None:
+            try:
+                self.file.write(data)
+            except OSError as error:
+                self.error = error
+        return size
+
+    def flush(self) -> None:
+        """Leave that to the file's end."""
 
 
 class EpochEnd(Callback):

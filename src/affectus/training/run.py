@@ -698,6 +698,10 @@ def _fit_stages(
             kind = choose_device(device).type
             with ahead(passes, kind) as given, ahead(valid, kind) as judged:
                 trainer.fit(module, given, judged, ckpt_path=resume, weights_only=True)
+        # what only training needs is gone before weights are read again
+        for optimizer in trainer.optimizers:
+            optimizer.state.clear()
+        model.zero_grad()
         best = {name.removeprefix(f"{BEST}."): epoch for name, epoch in end.best_epochs.items()}
         load_weights(model, folder / f"{next(iter(select))}.safetensors")
         history = [*history, *end.history]
