@@ -305,13 +305,13 @@ class Loader:
         width = max(int(lengths.max()) if width is None else width, 1)
         values = np.zeros((len(rows), width, ragged.dim), np.float32)
         mask = np.arange(width) < lengths[:, None]
-        raw = np.asarray(ragged.values[ragged.step_index(rows)])
+        raw = np.asarray(ragged.values[ragged.step_index(rows)])  # a copy
         self._read[name] += raw.nbytes
         if self._read[name] > RELEASED_BYTES:
             ragged.release()
             self._read[name] = 0
         real = measured(raw)
-        scaled = self._scaler.apply(name, raw)
+        scaled = self._scaler.apply(name, raw, given_away=True)
         if not real.all():
             scaled[~real] = 0.0
         ends = np.cumsum(lengths)

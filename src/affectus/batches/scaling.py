@@ -57,8 +57,13 @@ class Scaler:
             shift[name], factor[name] = _fit_columns(_chunks_of(given), scale)
         return cls(shift, factor)
 
-    def apply(self, name: str, values: FloatArray) -> npt.NDArray[np.float32]:
+    def apply(self, name: str, values: FloatArray, *, given_away: bool = False) -> npt.NDArray[np.float32]:
         """Scale (..., dim) values of a modality; non-finite results become 0.
+
+        Args:
+            name: of the modality.
+            values: to be scaled.
+            given_away: the values may be overwritten, which saves a copy of them.
 
         Raises:
             AffectusError: the width is not the one of the training data.
@@ -71,7 +76,7 @@ class Scaler:
                 remedy="Extract the features as for the training corpus",
             )
         with np.errstate(invalid="ignore", over="ignore"):
-            scaled = values.astype(np.float32)
+            scaled = values.astype(np.float32, copy=not given_away)
             if self.shift[name].any() or (self.factor[name] != 1).any():
                 scaled -= self.shift[name]
                 scaled *= self.factor[name]
