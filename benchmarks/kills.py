@@ -16,7 +16,6 @@ kill costs the command and not the import of PyTorch. Needs Linux and the extras
 import argparse
 import builtins
 import json
-import multiprocessing
 import os
 import random
 import re
@@ -217,9 +216,6 @@ def start(arguments: Sequence[str], log: Path, until: int | None = None) -> int:
         handle = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(handle, 1)
         os.dup2(handle, 2)
-        # what the command starts is forked too, from what is imported
-        fork = multiprocessing.get_context("fork")
-        multiprocessing.get_context = lambda method=None: fork  # type: ignore[assignment]
         steps = Steps(until)
         from affectus.cli.main import main
 
