@@ -44,6 +44,9 @@ UNENCODED = {"text_encoder": None, "text_layers": 0}
 PARTS = ("data", "forward", "backward", "optimiser", "rest")
 PROFILED = 4
 """Batches that the profiler looks at."""
+PRODUCTS = ("mm", "bmm", "addmm", "baddbmm", "mv", "addmv", "dot", "conv", "_scaled_dot_product")
+DRAWS = ("bernoulli", "random", "uniform", "normal", "multinomial", "randperm")
+"""How operators begin that are products, or random numbers."""
 SMALLEST, LARGEST = 1 << 20, 1 << 28
 """Of a copy that is timed, in bytes."""
 
@@ -278,7 +281,9 @@ class Profiled:
     """The operators that the first batches of an epoch spend their time in."""
 
     def __init__(self) -> None:
-        self.left, self.rows, self.calls = 0, [], 0.0  # type: ignore[var-annotated]
+        self.left, self.calls = 0, 0.0
+        self.rows: list[dict[str, Any]] = []
+        self.shares: dict[str, float] = {}
 
     def begin(self, module: Any) -> None:
         import torch
@@ -294,6 +299,9 @@ class Profiled:
             events = [e for e in self.profile.key_averages() if e.key.startswith("aten::")]
             total = sum(e.self_cpu_time_total for e in events)
             events.sort(key=lambda e: -e.self_cpu_time_total)
+            for kind, begins in (("products", PRODUCTS), ("draws", DRAWS)):
+                own = [e for e in events if e.key.removeprefix("aten::").removeprefix("mkldnn_").startswith(begins)]
+                self.shares[kind] = sum(e.self_cpu_time_total for e in own) / total
             self.calls = sum(e.count for e in events) / self.count
             self.rows = [
                 {
@@ -362,6 +370,7 @@ def measure(name: str, shape: str, corpus: Any, epochs: int) -> dict[str, Any]:
         "times_the_floor": seconds / max(floors.values()),
         "operator_calls": profiled.calls,
         "operators": profiled.rows,
+        "operator_shares": profiled.shares,
     }
 
 
@@ -382,12 +391,21 @@ def show(row: dict[str, Any]) -> None:
         f"{o['name']} {100 * o['share']:.0f} % ({o['calls']:,.0f} of {o['microseconds']:,.0f} us)"
         for o in row["operators"]
     )
-    print(f"  a batch calls {row['operator_calls']:,.0f} operators: {listed}", flush=True)
+    shares = ", ".join(f"{kind} {100 * share:.0f} %" for kind, share in row["operator_shares"].items())
+    print(f"  a batch calls {row['operator_calls']:,.0f} operators ({shares}): {listed}", flush=True)
 
 
 def table(rows: list[dict[str, Any]]) -> str:
     """Return the figures as Markdown."""
-    head = ["model", "ms a batch", *(f"{part} %" for part in PARTS), "of it system %", "operators a batch"]
+    head = [
+        "model",
+        "ms a batch",
+        *(f"{part} %" for part in PARTS),
+        "of it system %",
+        "operators a batch",
+        "of their time products %",
+        "random numbers %",
+    ]
     head += ["products' floor, ms", "memory's floor, ms", "times the floor"]
     lines = ["| " + " | ".join(head) + " |", "| --- |" + " ---: |" * (len(head) - 1)]
     for row in rows:
@@ -395,6 +413,7 @@ def table(rows: list[dict[str, Any]]) -> str:
         cells = [f"`{row['name']}`", f"{1000 * seconds / count:.1f}"]
         cells += [f"{100 * row['parts'][part] / seconds:.0f}" for part in PARTS]
         cells += [f"{100 * row['system_seconds'] / seconds:.0f}", f"{row['operator_calls']:,.0f}"]
+        cells += [f"{100 * row['operator_shares'][kind]:.0f}" for kind in ("products", "draws")]
         cells += [f"{1000 * row['floors'][kind] / count:.2f}" for kind in ("products", "memory")]
         lines.append("| " + " | ".join([*cells, f"{row['times_the_floor']:.1f}"]) + " |")
     return "\n".join(lines)

@@ -172,16 +172,19 @@ class _Steps(torch.autograd.Function):
             before = state, cell
         ctx.save_for_backward(x, inner, recurrent, gates, states, cells, squashed)
         ctx.sizes = sizes
+        ctx.set_materialize_grads(False)  # mostly nobody looks at the cells
         return states, cells
 
     @staticmethod
-    def backward(ctx: Any, grad_states: Tensor, grad_cells: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, grad_states: Tensor | None, grad_cells: Tensor | None) -> tuple[Tensor | None, ...]:
         """Go back through the steps, some at a time."""
         x, inner, recurrent, gates, states, cells, squashed = ctx.saved_tensors
         sizes: list[int] = ctx.sizes
         hidden = recurrent.shape[1]
         slopes = torch.empty_like(gates)  # at first of each gate by c' or h', then the gradient of W x + b + U h
         previous = steps_before(states, sizes)
+        given = torch.split(torch.zeros_like(states) if grad_states is None else grad_states, sizes)
+        of_cells = [None] * len(sizes) if grad_cells is None else torch.split(grad_cells, sizes)
         state_grad = x.new_zeros(sizes[0] if sizes else 0, hidden)
         cell_grad = torch.zeros_like(state_grad)
         starts = [0]
@@ -200,17 +203,26 @@ class _Steps(torch.autograd.Function):
             to_cell = o * (1 - tanh * tanh)
             some = sizes[begin:end]
             of_gates = slope[:, : 3 * hidden].view(len(slope), 3, hidden)
-            views = (slope, of_gates, to_o, grad_states[part], grad_cells[part], to_cell, f)
-            for whole, first, last, of_state, of_cell, by_state, forget in reversed(
-                list(zip(*(torch.split(view, some) for view in views), strict=True))
-            ):
+            views = (slope, of_gates, to_o, to_cell, f)
+            steps = zip(range(begin, end), *(torch.split(view, some) for view in views), strict=True)
+            for step, whole, first, last, by_state, forget in reversed(list(steps)):
                 size = len(whole)
                 h, c = (state_grad, cell_grad) if size == len(state_grad) else (state_grad[:size], cell_grad[:size])
-                h.add_(of_state)
-                c.add_(of_cell).addcmul_(h, by_state)
+                if step == len(sizes) - 1:
+                    h.copy_(given[step])
+                if (of_cell := of_cells[step]) is not None:
+                    c.add_(of_cell)
+                c.addcmul_(h, by_state)
                 first.mul_(c.unsqueeze(1))
                 last.mul_(h)
-                torch.mm(whole, recurrent, out=h)
+                if not step:
+                    break
                 c.mul_(forget)
+                # the gradient of the state before: what comes from here, and what it was given by itself
+                own = given[step - 1]
+                if len(own) > size:
+                    state_grad[size : len(own)].copy_(own[size:])
+                    own = own[:size]
+                torch.addmm(own, whole, recurrent, out=h)
         grad_x = slopes @ inner if ctx.needs_input_grad[0] else None
         return grad_x, slopes.T @ x, slopes.sum(dim=0), slopes.T @ previous, None
