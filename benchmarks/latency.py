@@ -19,6 +19,7 @@ import numpy as np
 import torch
 
 from affectus.batches import Scaler
+from affectus.files import atomic_path
 from affectus.models import MODELS, Model
 from affectus.predict.portable import (
     Format,
@@ -61,8 +62,9 @@ def export(name: str, network: PortableNetwork, folder: Path) -> dict[Format, Pa
     if not all(path.is_file() for path in paths.values()):
         program = trace(network)
         for kind, path in paths.items():
-            write_program(program, network, kind, path)
-            check_file(network, kind, path)
+            with atomic_path(path) as temporary:  # what fails the check is not measured by the next call
+                write_program(program, network, kind, temporary)
+                check_file(network, kind, temporary)
     return paths
 
 

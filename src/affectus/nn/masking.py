@@ -8,6 +8,8 @@ from affectus.nn.tracing import is_plain
 
 def zero_masked(x: Tensor, mask: Tensor) -> Tensor:
     """Return (..., d) with the rows where ``mask`` (...) is False set to zero, whatever they hold."""
+    if x.dtype == torch.bool:  # onnxruntime chooses between numbers alone
+        return x & mask.unsqueeze(-1)
     return torch.where(mask.unsqueeze(-1), x, torch.zeros_like(x))
 
 
