@@ -154,6 +154,7 @@ def test_cells_of_a_study_are_trained_and_a_failure_is_written_down(
         assert ours == theirs
 
 
+@pytest.mark.slow
 def test_a_search_on_a_cluster_is_the_search_of_one_machine(here: Cluster, embedded: Path, tmp_path: Path) -> None:
     more = ["--tasks", "polarity", "--only", "C", "--quiet"]
     one = ["tune", "linear", str(embedded), *more, "--out"]
@@ -204,6 +205,7 @@ def write_sound(path: Path, pitch: float) -> None:
         stream.writeframes((np.sin(2 * np.pi * pitch * steps) * 8_000).astype("<i2").tobytes())
 
 
+@pytest.mark.slow
 def test_extraction_on_a_cluster_is_that_of_one_machine(
     here: Cluster, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
