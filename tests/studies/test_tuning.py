@@ -238,3 +238,16 @@ def test_without_valid_or_without_optuna(embedded: Path, tmp_path: Path, monkeyp
         AffectusError, match=r"needs the package optuna. Install it with: pip install 'affectus\[tune\]'"
     ):
         tune("linear", embedded, trials=1, out=tmp_path / "out")
+
+
+def test_a_search_without_the_published_value_says_so(
+    embedded: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "study"
+    words = ["tune", "linear", str(embedded), "--tasks", "polarity", "--only", "C", "--search", "C=1..2"]
+    assert main([*words, "--trials", "1", "--out", str(out), "-q"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "No trial has the published settings, since C=0.01 is not searched. The best gave" in said
+    found = json.loads((out / "trials.json").read_text())
+    assert (found["published"], found["published_left_out"]) == (None, {"C": 0.01})
+    assert found["best"]["value"] == found["trials"][0]["value"]

@@ -156,13 +156,21 @@ def _print(found: "Tuned") -> None:
         table.add_row(str(trial["number"]), f"{trial['value']:.4f}", settings)
     console = output()
     console.print(table)
-    if found.published is not None and found.best is not None:
-        console.print(
-            f"The published settings (trial 0) gave {found.published:.4f}, the best {found.best['value']:.4f}. It is "
-            f"the best of {len(complete)} on valid, so it looks better than it is: judge it on test.",
-            markup=False,
-            soft_wrap=True,
-        )
+    if found.best is None:
+        return
+    best = found.best["value"]
+    if found.left_out:
+        told = ", ".join(f"{key}={_short(value)}" for key, value in found.left_out.items())
+        first = f"No trial has the published settings, since {told} is not searched. The best gave {best:.4f}."
+    elif found.published is not None:
+        first = f"The published settings (trial 0) gave {found.published:.4f}, the best {best:.4f}."
+    else:
+        first = f"The published settings (trial 0) gave nothing, the best {best:.4f}."
+    console.print(
+        f"{first} It is the best of {len(complete)} on valid, so it looks better than it is: judge it on test.",
+        markup=False,
+        soft_wrap=True,
+    )
 
 
 def _short(value: object) -> str:

@@ -26,7 +26,7 @@ from affectus.models.tfn import check_product, within_range
 from affectus.models.unimodal import UnimodalHeads, net_groups, others
 from affectus.nn.dropping import LargeDropout
 from affectus.nn.product import product_layer
-from affectus.nn.subnets import Subnets
+from affectus.nn.subnets import Subnets, subnet_widths
 from affectus.objectives import Task
 from affectus.vocabulary import View
 
@@ -106,8 +106,8 @@ class MTFN(Model):
         check_share("dropout", dropout)
         check_share("fusion_dropout", fusion_dropout)
         sizes = modality_values("widths", self.inputs, hidden, widths, check_size)
+        width = check_product(subnet_widths(sizes, text_out), dense, "mlmf")
         self.subnets = Subnets(self.inputs, sizes, text_out=text_out, dropout=dropout)
-        width = check_product(self.subnets.widths, dense, "mlmf")
         self.drop = LargeDropout(fusion_dropout)
         self.layers = nn.ModuleList([nn.Linear(width, dense), nn.Linear(dense, dense)])
         self.heads = Heads(dense, tasks)

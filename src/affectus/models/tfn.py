@@ -29,7 +29,7 @@ from affectus.models.options import check_size, modality_values
 from affectus.models.space import DROPOUT, one_of
 from affectus.nn.dropping import LargeDropout
 from affectus.nn.product import product_layer
-from affectus.nn.subnets import Subnets
+from affectus.nn.subnets import Subnets, subnet_widths
 from affectus.objectives import Task, TaskKind
 from affectus.vocabulary import View
 
@@ -120,15 +120,8 @@ class TFN(Model):
         check_share("dropout", dropout)
         check_share("fusion_dropout", fusion_dropout)
         sizes = modality_values("widths", self.inputs, hidden, widths, check_size)
+        width = check_product(subnet_widths(sizes, text_out), post_fusion, "lmf", "post_fusion")
         self.subnets = Subnets(self.inputs, sizes, text_out=text_out, dropout=dropout)
-        width = math.prod(size + 1 for size in self.subnets.widths.values())
-        if width * post_fusion > LARGEST:
-            raise AffectusError(
-                "The product of the modalities is too large",
-                got=" * ".join(f"{size + 1} ({name})" for name, size in self.subnets.widths.items()) + f" = {width:,}",
-                expected=f"{LARGEST // post_fusion:,} at most, with post_fusion={post_fusion}",
-                remedy="Lower hidden, widths or text_out, or use lmf, whose fusion is of low rank",
-            )
         self.drop = LargeDropout(fusion_dropout)
         self.layers = nn.ModuleList([nn.Linear(width, post_fusion), nn.Linear(post_fusion, post_fusion)])
         self.heads = Heads(post_fusion, tasks)
@@ -143,13 +136,14 @@ class TFN(Model):
         return ModelOutput(predictions, {"fused": fused})
 
 
-def check_product(widths: Mapping[str, int], dense: int, instead: str) -> int:
+def check_product(widths: Mapping[str, int], dense: int, instead: str, option: str = "dense") -> int:
     """Return the width of the outer product of vectors of some widths.
 
     Args:
         widths: by modality.
         dense: width of the layer after it.
         instead: a model that does without it.
+        option: that sets ``dense``.
 
     Raises:
         AffectusError: it is too large.
@@ -159,7 +153,7 @@ def check_product(widths: Mapping[str, int], dense: int, instead: str) -> int:
         raise AffectusError(
             "The product of the modalities is too large",
             got=" * ".join(f"{size + 1} ({name})" for name, size in widths.items()) + f" = {width:,}",
-            expected=f"{LARGEST // dense:,} at most, with dense={dense}",
+            expected=f"{LARGEST // dense:,} at most, with {option}={dense}",
             remedy=f"Lower hidden, widths or text_out, or use {instead}, whose fusion is of low rank",
         )
     return width

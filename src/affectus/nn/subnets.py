@@ -60,6 +60,11 @@ class LastStateNet(nn.Module):
         return zero_masked(self.layer(self.drop(self.recurrent.last(x, mask))), mask.any(dim=1))
 
 
+def subnet_widths(hidden: Mapping[str, int], text_out: int) -> dict[str, int]:
+    """Return the width of each modality's vector, before the networks are made: some widths are too many."""
+    return {name: text_out if name == TEXT else width for name, width in hidden.items()}
+
+
 class Subnets(nn.Module):
     """A :class:`LastStateNet` for the text and a :class:`MeanNet` for each other modality.
 
@@ -73,13 +78,12 @@ class Subnets(nn.Module):
     def __init__(self, inputs: Mapping[str, int], hidden: Mapping[str, int], *, text_out: int, dropout: float) -> None:
         super().__init__()
         self.nets = nn.ModuleDict()
-        self.widths: dict[str, int] = {}
+        self.widths = subnet_widths({name: hidden[name] for name in inputs}, text_out)
         for name, dim in inputs.items():
             if name == TEXT:
                 self.nets[name] = LastStateNet(dim, hidden[name], text_out, dropout=dropout)
             else:
                 self.nets[name] = MeanNet(dim, hidden[name], dropout=dropout)
-            self.widths[name] = text_out if name == TEXT else hidden[name]
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Return each modality's vector (B, width), zero where an utterance lacks it; sequence views."""

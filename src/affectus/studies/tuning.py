@@ -92,7 +92,9 @@ class Tuned:
         lower: less of it is better.
         trials: number, state, value and settings of each, in their order.
         best: of them; None if none is complete.
-        published: the value of trial 0, which has the published settings; None if it failed.
+        published: the value of trial 0, which has the published settings; None if it failed, or where the search leaves
+            out a published value.
+        left_out: published values that lie outside what was searched, by key.
         config: the file of the best settings.
     """
 
@@ -102,6 +104,7 @@ class Tuned:
     trials: tuple[dict[str, Any], ...]
     best: dict[str, Any] | None
     published: float | None
+    left_out: Mapping[str, Any]
     config: Path
 
     def to_json(self) -> dict[str, Any]:
@@ -112,6 +115,7 @@ class Tuned:
             "lower_is_better": self.lower,
             "best": self.best,
             "published": self.published,
+            "published_left_out": dict(self.left_out),
             "config": self.config.name,
             "trials": list(self.trials),
         }
@@ -143,8 +147,9 @@ def tune(
 ) -> Tuned:
     """Search a model's settings: train trials, compare them on valid, write the best as a configuration.
 
-    The first trial has the published settings. Further ones are drawn by a tree-structured Parzen estimator, which sees
-    the trials of all processes. The same call in several processes shares the work.
+    The first trial has the published settings, as far as the search holds them. Further ones are drawn by a
+    tree-structured Parzen estimator, which sees the trials of all processes. The same call in several processes shares
+    the work.
 
     Args:
         model: a registered model.
@@ -695,7 +700,8 @@ def read_tuned(out: str | Path) -> Tuned:
         raise AffectusError(
             "The folder holds no search", where=out, remedy="Make one with: affectus tune MODEL CORPUS --out FOLDER"
         )
-    metric = read_json(out / STUDY_FILE)["metric"]
+    facts = read_json(out / STUDY_FILE)
+    metric = facts["metric"]
     study = open_study_database(out, metric)
     shown: list[dict[str, Any]] = [
         {
@@ -711,12 +717,16 @@ def read_tuned(out: str | Path) -> Tuned:
     if shown and len(failed) == len(shown):
         raise AffectusError("No trial could be trained", where=out, got=failed[0]["reason"].rstrip("."))
     best = _best(study)
+    start = published_settings(MODELS[facts["model"]], facts["preset"])
+    first = shown[0]["settings"] if shown else {}
+    left_out = {name: start[name] for name, value in first.items() if value != start[name]}
     return Tuned(
         out,
         metric,
         metric.endswith(".mae"),
         tuple(shown),
         shown[best.number] if best else None,
-        shown[0]["value"] if shown else None,
+        shown[0]["value"] if shown and not left_out else None,
+        left_out,
         out / BEST,
     )
