@@ -10,6 +10,7 @@ from affectus.corpus.embedded import make_embedded
 from affectus.errors import AffectusError
 from affectus.studies.cai2025 import reproduce
 from affectus.studies.cai2025.plan import DEPTHS, REMOVALS, SETTINGS, choose_tables, make_plan
+from affectus.studies.cai2025.reproduction import _comparisons, _Judge
 from affectus.studies.published import load_experiment
 
 SMALL = {"dim": 8, "filters": [4], "ffn": 8, "heads": 2}
@@ -125,6 +126,26 @@ def test_claims_are_tested_with_the_error_turned(words: Path, tmp_path: Path) ->
         if test["p_holm"] < 0.05 and gain < 0:
             assert test["verdict"] == "does not hold"
     assert any(test["difference"] for test in tests)
+
+
+def test_every_row_of_tables_7_to_10_is_put_to_the_test() -> None:
+    """Against the complete model, or against the row of the value that the paper settles on, whatever --set changed."""
+    corpus = make_embedded(videos=12, steps=True)
+
+    def pairs(**training: float) -> set[tuple[str | None, str | None]]:
+        plan = make_plan(corpus, tables=choose_tables(None), seeds=(0,), options={}, training=training)
+        found = _comparisons(plan, _Judge(plan, {}, lambda _: None))
+        assert {one.metric for one in found} == {"intensity.pearson", "intensity.mae"}
+        for part in ("7", "8", "9", "10"):
+            assert set(plan.parts[part].values()) <= {name for one in found for name in vars(one).values()}
+        return {(one.first, one.second) for one in found}
+
+    plain = pairs()
+    assert {("subtasks-ma", "complete"), ("batch-size-16", "complete"), ("patience-4", "complete")} <= plain
+    assert ("epochs-50", "complete") in plain
+    changed = pairs(epochs=12)
+    assert {("epochs-50", "epochs-30"), ("batch-size-16", "complete")} <= changed
+    assert not any("epochs" in str(first) and second == "complete" for first, second in changed)
 
 
 def test_the_command_line(words: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -105,6 +106,15 @@ def test_sentences_and_table(embedded: Path, outcomes: dict[str, Outcome]) -> No
     assert first["claim"] == "Learning helps (the majority)"
     assert (first["published gain"], first["oracle gain"]) == ("+10.0", "+25.0")
     assert grid.rows[3][-1] == "cannot be told: the corpus has no smell"
+
+
+def test_several_tests_of_one_claim_say_which_they_are(embedded: Path, outcomes: dict[str, Outcome]) -> None:
+    one, other, *_ = _tested(embedded, outcomes)
+    named = replace(other, comparison=replace(other.comparison, claim=one.comparison.claim, against="the learned"))
+    (said,) = sentences([one, named], {METRIC: "accuracy"})
+    assert "in accuracy, the majority (+" in said
+    assert "; does not hold in accuracy, the learned (-" in said
+    assert "the majority" not in sentences([one], {METRIC: "accuracy"})[0]
 
 
 def test_numbers_as_text() -> None:

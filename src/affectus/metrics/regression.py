@@ -235,7 +235,8 @@ def weighted_f1_negative_positive(truth: npt.ArrayLike, prediction: npt.ArrayLik
 
 @register_metric(
     kind="real",
-    rule="Share of utterances whose value, clipped to [-1, 1] and rounded, is the true one's.",
+    rule="Share of utterances whose value, clipped to [-1, 1] and rounded (a half to the even number, in the protocol "
+    "cai2025 away from 0), is the true one's.",
     empty_class="a class without utterances has no effect",
     citation=_MMSA,
 )
@@ -265,7 +266,8 @@ def acc3(
 
 @register_metric(
     kind="real",
-    rule="Share of utterances whose value, clipped to [-2, 2] and rounded, is the true one's.",
+    rule="Share of utterances whose value, clipped to [-2, 2] and rounded (a half to the even number, in the protocol "
+    "cai2025 away from 0), is the true one's.",
     empty_class="a class without utterances has no effect",
     citation=f"{_MMSA}: Mult_acc_5",
 )
@@ -295,7 +297,8 @@ def acc5(
 
 @register_metric(
     kind="real",
-    rule="Share of utterances whose value, clipped to [-3, 3] and rounded, is the true one's.",
+    rule="Share of utterances whose value, clipped to [-3, 3] and rounded (a half to the even number, in the protocol "
+    "cai2025 away from 0), is the true one's.",
     empty_class="a class without utterances has no effect",
     citation=f"Zadeh et al. 2018, AAAI, MFN; {_MMSA}: Mult_acc_7",
 )

@@ -183,6 +183,7 @@ def sentences(tested: Sequence[Finding], words: Mapping[str, str]) -> list[str]:
     written = []
     for claim in dict.fromkeys(one.comparison.claim for one in tested):
         mine = [one for one in tested if one.comparison.claim == claim]
+        several = len({one.comparison.against for one in mine}) > 1
         parts = []
         for one in mine:
             if one.difference is None:
@@ -192,7 +193,8 @@ def sentences(tested: Sequence[Finding], words: Mapping[str, str]) -> list[str]:
             gain = (
                 f"{points(d.difference)} points, 95 % [{points(low)}, {points(high)}], p {p_text(one.corrected or 0.0)}"
             )
-            parts.append(f"{one.verdict} in {words.get(d.metric, d.metric)} ({gain})")
+            which = f", {one.comparison.against}" if several else ""
+            parts.append(f"{one.verdict} in {words.get(d.metric, d.metric)}{which} ({gain})")
         untold = list(dict.fromkeys(one.reason for one in mine if one.difference is None))
         parts += [f"{Verdict.OPEN}: {reason}" for reason in untold]
         written.append(f"**{claim}**: " + "; ".join(parts) + ".")
