@@ -46,8 +46,8 @@ SETTINGS = {
 }
 """The encoder's rate after a trial of 2e-4 and 3e-4 on the valid split of CMU-MOSI."""
 LOSSES = ("mse", "l1")
-PENALTIES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3)
-STRENGTHS = (30.0, 100.0, 300.0, 1000.0, 3000.0, 10000.0)
+PENALTIES = (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3)
+STRENGTHS = (30.0, 100.0, 300.0, 1000.0, 3000.0, 10000.0, 30000.0, 100000.0)
 
 
 @dataclass(frozen=True)
