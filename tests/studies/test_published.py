@@ -10,7 +10,7 @@ from affectus.labels import emotions_scheme, sentiment_scheme
 from affectus.metrics import METRICS
 from affectus.models import MODELS
 from affectus.objectives import available_tasks
-from affectus.studies.published import experiment_path, experiments, load_experiment
+from affectus.studies.published import experiment_path, experiments, load_experiment, reported
 from affectus.training import load_run
 
 AKHTAR = "akhtar2019_mtmm_es_mosei"
@@ -51,6 +51,28 @@ def test_a_figure_comes_as_a_share_with_its_doubt() -> None:
     assert "Not in the paper" in str(majority[1])
     assert results.figure("7", joint, "polarity.accuracy") is None  # not at hand, so not there
     assert results.count("2", {"split": "test"}, "videos") == (679, None)
+
+
+# acc2 and MAE of MMSA's table of CH-SIMS; its table of CH-SIMS v2 has others
+SIMS = {
+    **{"ef_lstm": (0.6937, 0.5907), "lf_dnn": (0.7702, 0.4463), "tfn": (0.7838, 0.4322), "lmf": (0.7777, 0.4412)},
+    **{"mfn": (0.779, 0.4349), "graph_mfn": (0.7877, 0.445), "mult": (0.7856, 0.4532), "self_mm": (0.8004, 0.425)},
+    **{"mlf_dnn": (0.8044, 0.3958), "mtfn": (0.8109, 0.3954), "mlmf": (0.7934, 0.4091)},
+}
+
+
+@pytest.mark.parametrize("model", SIMS)
+def test_figures_of_ch_sims_are_not_those_of_its_second_version(model: str) -> None:
+    (found,) = [one for one in reported(model, "sims") if one.own and one.table.lower() == "mmsa"]
+    assert (found.figures["intensity.acc2"], found.figures["intensity.mae"]) == SIMS[model]
+
+
+@pytest.mark.parametrize("model", ["self_mm", "mmim", "misa"])
+def test_a_figure_that_two_experiments_hold_is_reported_once(model: str) -> None:
+    found = reported(model)
+    for data, table in (("mosi", "3"), ("mosei", "4"), ("sims", "5")):
+        here = [one for one in found if one.data == data and "Cai et al. 2025" in f"{one.paper} {one.table}"]
+        assert [(one.paper, one.table) for one in here] == [("Cai et al. 2025", table)]
 
 
 def test_a_name_is_an_experiment_and_a_path_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -231,14 +231,17 @@ def reported(model: str, data: str | None = None) -> list[Reported]:
                 # in its own experiment a model may bear the name that the paper gives it
                 if system is None or (system != model and (system in MODELS or experiment.model != model)):
                     continue
-                figures = {metric: value * scale for metric, value in row.figures.items()}
+                figures = {metric: round(value * scale, 10) for metric, value in row.figures.items()}
                 doubts = {metric: text for metric in figures for text in [row.doubt(metric)] if text}
                 paper = f"{experiment.paper.authors} {experiment.paper.year}"
                 own = experiment.model == model
                 found.append(Reported(name, of, paper, table, row.row, figures, doubts, own))
     found.sort(key=lambda one: (one.data, not one.own))
-    # two experiments may quote one table of one paper
+    # two experiments may quote one table of one paper, and one the table of another that is packaged too
     seen: dict[str, Reported] = {}
+    there = [(one.data, f"{one.paper}, {one.table}", one.figures) for one in found]
     for one in found:
+        if (one.data, one.table, one.figures) in there:
+            continue
         seen.setdefault(f"{one.data} {one.paper} {one.table} {one.figures}", one)
     return list(seen.values())
