@@ -6,10 +6,11 @@ from typing import Any
 
 from affectus.corpus import Corpus, load_corpus
 from affectus.corpus.storage import corpus_hash
-from affectus.errors import unknown_name
+from affectus.errors import AffectusError, unknown_name
 from affectus.evaluation import Evaluation, Scorer, evaluate_run
 from affectus.features.tokens import Progress
 from affectus.training import Run, build_config, load_run, train_run
+from affectus.training.devices import train_on_devices
 from affectus.training.run import Reporter
 from affectus.training.transfer import InitScaling
 from affectus.vocabulary import View
@@ -37,6 +38,7 @@ def train(
     unlabelled: Corpus | str | Path | None = None,
     tell: Callable[[str], None] | None = None,
     stacked: bool = False,
+    devices: int = 1,
 ) -> Run:
     """Train a model and return its run; a folder that holds the same run, unfinished, is resumed.
 
@@ -61,6 +63,8 @@ def train(
         unlabelled: a corpus that is learned from without its labels, by the setting ``unlabelled_method``.
         tell: told in lines what was taken from ``init_from``.
         stacked: train the seeds as one model, where the model allows it: the same results, sooner.
+        devices: GPUs, or processes on a CPU, that train each seed together, each its part of a batch; needs a corpus
+            folder.
 
     Raises:
         AffectusError: anything that does not fit, in one sentence.
@@ -85,6 +89,19 @@ def train(
         options=options,
         training=training,
     )
+    if devices > 1:
+        if folder is None or jobs > 1 or stacked or unread is not None:
+            raise AffectusError(
+                "Several devices train one seed after another, on a corpus that has a folder, from its labels",
+                got=f"{devices} devices and "
+                + ("a corpus in memory" if folder is None else "jobs, stacked seeds or a corpus without labels"),
+                remedy="Leave the one or the other out",
+            )
+        train_on_devices(
+            config, folder, out, devices, identity=corpus_hash(folder), scorer=Scorer(), report=report, tell=tell,
+            threads=threads, device=device, source=source,
+        )  # fmt: skip
+        return load_run(out)
     train_run(
         config,
         opened,

@@ -85,6 +85,20 @@ class Batch:
         """Return the batch in page-locked memory."""
         return self.map(lambda tensor: tensor.pin_memory())
 
+    def emptied(self) -> "Batch":
+        """Return a batch of the same shape with nothing in it: all is padding."""
+        empty = self.without(*self.masks)
+        tokens = self.tokens
+        if tokens is not None:
+            tokens = replace(tokens, mask=torch.zeros_like(tokens.mask))
+        return replace(
+            empty,
+            mask=torch.zeros_like(self.mask),
+            labels={name: torch.full_like(values, torch.nan) for name, values in self.labels.items()},
+            rows=torch.full_like(self.rows, -1),
+            tokens=tokens,
+        )
+
     def without(self, *modalities: str) -> "Batch":
         """Return the batch as if the given modalities were missing everywhere."""
         features = {k: torch.zeros_like(v) if k in modalities else v for k, v in self.features.items()}

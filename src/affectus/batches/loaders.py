@@ -236,13 +236,12 @@ class Loader:
     def __iter__(self) -> Iterator[Batch]:
         generator = np.random.default_rng([self.seed, self.epoch]) if self.shuffle else None
         for index in _buckets(self._lengths, self.batch_size, generator, self.buckets):
-            mine = self._shared(index)
-            yield self._contextual(mine) if self.view is View.CONTEXTUAL else self._sequences(mine)
-
-    def _shared(self, index: IntArray) -> IntArray:
-        """Return the samples of a batch that are this worker's; one of another's where there are too few for all."""
-        number, workers = self.share
-        return index[number::workers] if number < len(index) else index[[number % len(index)]]
+            number, workers = self.share
+            mine = index[number::workers]
+            # where there are too few samples for all workers, one of another's without anything in it
+            some = mine if len(mine) else index[:1]
+            batch = self._contextual(some) if self.view is View.CONTEXTUAL else self._sequences(some)
+            yield batch if len(mine) else batch.emptied()
 
     def _contextual(self, index: IntArray) -> Batch:
         lengths = self._lengths[index]

@@ -126,6 +126,9 @@ def train(
     ] = False,
     threads: Annotated[int, typer.Option(min=1, help="Threads of each process.")] = 1,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    devices: Annotated[
+        int, typer.Option(min=1, help="GPUs of this machine that train each seed together, each its part of a batch.")
+    ] = 1,
     cluster: ClusterOption = None,
     workers: Annotated[
         int, typer.Option(min=1, help="Workers of the cluster that train each seed together, each its part of a batch.")
@@ -149,6 +152,8 @@ def train(
       affectus train mtmm_es CORPUS --tasks intensity --init-from OTHER_RUN --out RUN
 
       affectus train mtmm_es CORPUS --tasks intensity --unlabelled OTHER_CORPUS --out RUN
+
+      affectus train mtmm_es CORPUS --tasks polarity --device cuda --devices 4 --out RUN
 
       affectus train mtmm_es CORPUS --tasks polarity --cluster 10.0.0.7:6379 --workers 4 --out RUN
     """
@@ -201,6 +206,8 @@ def train(
     if machines is not None:
         if init_from is not None or unlabelled is not None:
             raise AffectusError("On a cluster a run starts from chance and learns from labels alone")
+        if devices > 1:
+            raise AffectusError("On a cluster a worker has one device", remedy="Give --workers in place of --devices")
         if stacked:
             raise AffectusError("On a cluster seeds are trained one after another", remedy="Leave --stacked out")
         from affectus.cluster.training import train_together
@@ -216,6 +223,7 @@ def train(
             **common,
             jobs=jobs,
             stacked=stacked,
+            devices=devices,
             threads=threads,
             device=device,
             report=progress,

@@ -60,7 +60,7 @@ def train_together(
     """
     folder, out = Path(corpus).resolve(), Path(out).resolve()
     config = build_config(model, load_corpus(folder), **settings)
-    check_together(config)
+    check_together(config, workers)
     scratch = out.parent / f".{out.name}.ray"
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True)

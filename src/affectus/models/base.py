@@ -3,7 +3,7 @@
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -95,6 +95,9 @@ class Model(nn.Module):
         inputs: width of each modality's vectors, in affectus's order.
         tasks: what to predict.
     """
+
+    whole_batch: ClassVar[str | None] = None
+    """Why workers cannot each learn from a part of a batch, if they cannot: "it compares the utterances of a batch"."""
 
     def __init__(self, *, inputs: Mapping[str, int], tasks: Sequence[Task]) -> None:
         super().__init__()

@@ -80,6 +80,8 @@ class CDBN(Model):
         pretraining_rate: learning rate of the machines.
     """
 
+    whole_batch = "its machines are trained by random draws for all of a batch"
+
     def __init__(
         self,
         *,

@@ -180,6 +180,8 @@ class MISA(Model):
         reconstruction_weight: of the loss that makes both codes together tell the modality.
     """
 
+    whole_batch = "its losses of similarity and difference compare the utterances of a batch"
+
     def __init__(
         self,
         *,

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from affectus.nn.masking import zero_masked
 from affectus.nn.precision import single
+from affectus.nn.together import is_shared, sum_over
 from affectus.nn.tracing import is_plain
 
 MOMENTUM = 0.1
@@ -39,7 +40,9 @@ class MaskedBatchNorm(nn.Module):
             return zero_masked((x - norm.running_mean) * scale + norm.bias, mask)
         x = single(x)  # a batch's statistics in bfloat16 would be its own noise
         rows = x[mask]
-        if self.training and len(rows) > 1:
+        if self.training and is_shared():
+            rows = _of_all(norm, rows)
+        elif self.training and len(rows) > 1:
             with torch.no_grad():
                 var, mean = torch.var_mean(rows, dim=0, correction=0)
                 _move(norm, mean, var, torch.ones_like(mean, dtype=torch.bool))
@@ -79,7 +82,7 @@ class StepBatchNorm(nn.Module):
         assert mean is not None
         assert var is not None
         step = step.clamp(max=norm.num_features - 1)
-        everywhere = not is_plain() and bool(real.all())
+        everywhere = not (is_plain() or is_shared()) and bool(real.all())
         if self.training:
             of_batch, of_batch_var, enough = _moments_by_step(rows, step, real, everywhere, len(mean))
             before = mean.clone(), var.clone()
@@ -91,6 +94,19 @@ class StepBatchNorm(nn.Module):
         shift = norm.bias - mean * scale
         found = torch.addcmul(shift[step].unsqueeze(1), rows, scale[step].unsqueeze(1))
         return found if everywhere else found * real
+
+
+def _of_all(norm: nn.BatchNorm1d, rows: Tensor) -> Tensor:
+    """Normalise rows (N, dim) by the statistics of what all workers have of a batch."""
+    count = int(sum_over(torch.tensor(len(rows), device=rows.device)))
+    if count < 2:
+        return F.batch_norm(rows, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps)
+    mean = sum_over(rows.sum(dim=0)) / count
+    centred = rows - mean
+    var = sum_over(centred.square().sum(dim=0)) / count
+    with torch.no_grad():
+        _move(norm, mean, var, torch.ones_like(mean, dtype=torch.bool))
+    return centred * (var + norm.eps).rsqrt() * norm.weight + norm.bias
 
 
 def _moments_by_step(
@@ -105,9 +121,9 @@ def _moments_by_step(
         mean = none.index_add(0, step, row_mean * rows.shape[1]) / count.clamp(min=1)
         spread = row_var + (row_mean - mean[step]).square()
         return mean, none.index_add(0, step, spread * rows.shape[1]) / count.clamp(min=1), count > 1
-    count = none.index_add(0, step, real.sum(dim=1).to(rows))
-    mean = none.index_add(0, step, (rows * real).sum(dim=1)) / count.clamp(min=1)
-    squares = none.index_add(0, step, ((rows - mean[step].unsqueeze(1)).square() * real).sum(dim=1))
+    count = sum_over(none.index_add(0, step, real.sum(dim=1).to(rows)))
+    mean = sum_over(none.index_add(0, step, (rows * real).sum(dim=1))) / count.clamp(min=1)
+    squares = sum_over(none.index_add(0, step, ((rows - mean[step].unsqueeze(1)).square() * real).sum(dim=1)))
     return mean, squares / count.clamp(min=1), count > 1
 
 
@@ -117,6 +133,7 @@ def _move(norm: nn.BatchNorm1d, mean: Tensor, var: Tensor, where: Tensor) -> Non
     assert norm.running_mean is not None
     assert norm.running_var is not None
     norm.num_batches_tracked.add_(1)
-    momentum = torch.where(where, max(MOMENTUM, 1 / int(norm.num_batches_tracked)), 0.0)
+    # no number is read from the device
+    momentum = where * norm.num_batches_tracked.to(mean).reciprocal().clamp(min=MOMENTUM)
     norm.running_mean.lerp_(mean, momentum)
     norm.running_var.lerp_(var, momentum)

@@ -22,6 +22,7 @@ from torch.nn import functional as F
 
 from affectus.errors import AffectusError, unknown_name
 from affectus.labels import LabelKind, LabelScheme
+from affectus.nn.together import mean_over
 from affectus.vocabulary import SIX_EMOTIONS, Emotion
 
 TaskKind = LabelKind
@@ -82,6 +83,8 @@ class Task:
     def loss_of(self, output: Tensor, target: Tensor) -> Tensor:
         """Return the mean loss over the labels that are there; 0, with a gradient of 0, if none is.
 
+        Where workers share a batch (:mod:`affectus.nn.together`), their mean is that over all labels.
+
         Args:
             output: (..., outputs).
             target: as :meth:`target` returns it.
@@ -102,7 +105,7 @@ class Task:
             each = (output - clean).abs()
         else:
             each = F.smooth_l1_loss(output, clean, reduction="none")
-        return (each * known).sum() / known.sum().clamp(min=1)
+        return mean_over((each * known).sum(), known.sum())
 
     def probabilities(self, output: Tensor) -> Tensor:
         """Turn a head's output into probabilities (real tasks: the numbers themselves), same shape."""

@@ -15,12 +15,14 @@ from affectus.errors import AffectusError
 from affectus.models import Model, Stage
 from affectus.models.base import ParameterGroup
 from affectus.models.with_text import GROUP as TEXT_GROUP
+from affectus.nn.together import together
 from affectus.objectives import Weighing
 from affectus.objectives.weighing import UncertaintyWeights, loss_weights, surgery
 from affectus.training.config import PER_TASK, TASK_LOSS, Clip, Optimizer, TrainingSettings
 from affectus.training.inference import Collector, EpochScorer
 from affectus.training.mixed import run_model
 from affectus.training.passes import Passes
+from affectus.training.team import Team
 from affectus.training.unlabelled import Unlabelled
 
 
@@ -37,6 +39,7 @@ class FitModule(LightningModule):
         scorer: scores valid after each epoch.
         passes: the batches of train, gone through by each pass of the stage.
         unlabelled: adds the losses of utterances without labels.
+        team: the workers that train together, of which this process is one.
     """
 
     def __init__(
@@ -49,6 +52,7 @@ class FitModule(LightningModule):
         scorer: EpochScorer | None,
         passes: Passes,
         unlabelled: Unlabelled | None = None,
+        team: Team | None = None,
     ) -> None:
         super().__init__()
         self.model, self.current_stage, self.stage_number = model, stage, stage_number
@@ -58,9 +62,10 @@ class FitModule(LightningModule):
         # must not call backward
         self.automatic_optimization = settings.weighing is not Weighing.PCGRAD and not stage.before
         self.unlabelled = unlabelled
+        self.team = team
         self.epoch_row: dict[str, float] = {}
         self._sums: dict[str, Tensor] = {}
-        self._counts: dict[str, int] = {}
+        self._counts: dict[str, Tensor] = {}
         self._collector = Collector(model.tasks)
         self._hiding = torch.Generator()
         self._schedulers: list[torch.optim.lr_scheduler.ReduceLROnPlateau] = []
@@ -102,15 +107,18 @@ class FitModule(LightningModule):
         return {name: weights[name] * loss for name, loss in losses.items()}
 
     def _remember(self, batch: Batch, values: Mapping[str, Tensor]) -> None:
-        # sums stay on the device: reading them in each step would wait for it
-        count = int(batch.mask.numel()) if batch.mask.is_cuda else int(batch.mask.sum())
-        for name, value in values.items():
-            term = value.detach() * count
+        # sums and counts stay on the device: reading them in each step would wait for it
+        count, found = batch.mask.sum(), {name: value.detach() for name, value in values.items()}
+        if self.team is not None and self.model.training:
+            total = self.team.others.add(torch.stack([*found.values(), count.to(next(iter(found.values())))]))
+            count, found = total[-1], dict(zip(found, (total[:-1] / self.team.workers).unbind(), strict=True))
+        for name, value in found.items():
+            term = value * count
             self._sums[name] = self._sums[name] + term if name in self._sums else term
-            self._counts[name] = self._counts.get(name, 0) + count
+            self._counts[name] = self._counts[name] + count if name in self._counts else count
 
     def _means(self, prefix: str) -> dict[str, float]:
-        means = {f"{prefix}.{name}": float(x) / max(self._counts[name], 1) for name, x in self._sums.items()}
+        means = {f"{prefix}.{name}": float(x) / max(float(self._counts[name]), 1.0) for name, x in self._sums.items()}
         self._sums, self._counts = {}, {}
         return means
 
@@ -134,6 +142,8 @@ class FitModule(LightningModule):
     def on_train_epoch_start(self) -> None:
         """Seed the epoch."""
         number = epoch_number(self.seed, self.stage_number, self.current_epoch)
+        if self.team is not None:
+            number += self.team.number << 48  # lest all workers drop the same
         torch.manual_seed(number)
         # numbers of its own, so that what a model draws is the same with and without
         self._hiding.manual_seed((1 << 40) + number)
@@ -164,6 +174,10 @@ class FitModule(LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the loss to go down, or go down by hand."""
+        with together(None if self.team is None else self.team.others):
+            return self._step(batch, batch_idx)
+
+    def _step(self, batch: Batch, batch_idx: int) -> Tensor:
         number, index = self.passes.place(batch_idx)
         if self.settings.modality_dropout:
             batch = hide_modalities(batch, self.settings.modality_dropout, self._hiding)

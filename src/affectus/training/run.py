@@ -274,7 +274,7 @@ def train_run(
     # built once and thrown away: an option that a model refuses is found before anything is written
     built = MODELS[config.model].create(inputs, tasks, config.options)
     if team is not None:
-        check_together(config, unlabelled is not None)
+        check_together(config, team.workers, unlabelled=unlabelled is not None)
     if unlabelled is not None:
         _check_learning_without_labels(config, built)
         check_unlabelled(unlabelled, inputs, encoded=text is not None)
@@ -475,7 +475,8 @@ def _fit_seed(
     if isinstance(model, Estimator):
         model.fit(make_loader(config, corpus, Split.TRAIN, scaler))
     else:
-        record = _recorder(config, corpus, scaler, model, folder / RECORDED) if settings.record_epochs else None
+        records = settings.record_epochs and (team is None or team.number == 0)
+        record = _recorder(config, corpus, scaler, model, folder / RECORDED) if records else None
         history, best = _fit_stages(
             *(model, settings, train, valid, seed, folder, scorer, report, record, device, unread), team=team
         )
@@ -674,7 +675,7 @@ def _fit_stages(
             callbacks.append(AverageWeights(settings.average_weights))
         passes = Passes(train, [part.share for part in stage.passes])
         extra = Unlabelled(model, unlabelled, settings) if unlabelled is not None and last else None
-        module = FitModule(model, stage, number, settings, seed, scorer if last else None, passes, extra)
+        module = FitModule(model, stage, number, settings, seed, scorer if last else None, passes, extra, team)
         place: dict[str, Any] = {"devices": 1, "plugins": []} if team is None else team.trainer_options()
         place["plugins"] = [WholeCheckpoints(), *place["plugins"]]
         with _quiet():

@@ -1,12 +1,17 @@
 """Several workers that train one model: each goes through its part of every batch, and they average their gradients.
 
-The batch size is that of all together, and each worker judges all of valid, so the epochs are those of a training by
-one worker; what differs is the order of sums, and the weight of a sample where workers have parts of different size.
+The batch size is that of all together. A loss divides by what all of them have of labels, batch normalisation takes the
+statistics of all (:mod:`affectus.nn.together`), and each worker judges all of valid: without dropout the epochs are
+those of a training by one worker, but for the order of sums. Dropout draws for each worker by itself.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
+
+import torch.distributed
+from torch import Tensor
 
 from affectus.errors import AffectusError
 from affectus.models import MODELS, Model
@@ -28,23 +33,61 @@ class Team:
     workers: int
     trainer_options: Callable[[], dict[str, Any]]
 
+    @cached_property
+    def others(self) -> "Group":
+        """What adds over all workers; all have to ask for it."""
+        return Group(self.workers)
 
-def check_together(config: RunConfig, unlabelled: bool = False) -> None:
+
+class Group:
+    """Workers that are processes which ``torch.distributed`` has brought together.
+
+    Args:
+        workers: how many there are.
+    """
+
+    def __init__(self, workers: int) -> None:
+        self.workers = workers
+        # of its own, lest sums and the averages of gradients meet in another order elsewhere
+        self._group = torch.distributed.new_group()
+
+    def add(self, x: Tensor) -> Tensor:
+        """Return the sum over all workers."""
+        total = x.detach().clone()
+        torch.distributed.all_reduce(total, group=self._group)
+        return total
+
+
+def why_apart(build: type[Any]) -> str | None:
+    """Return why workers cannot train a model together, if they cannot."""
+    if not issubclass(build, Model):
+        return "it is not trained by gradient"
+    if build.on_batch_end is not Model.on_batch_end or build.on_epoch_end is not Model.on_epoch_end:
+        return "it keeps something of each utterance between batches"
+    return build.whole_batch
+
+
+def check_together(config: RunConfig, workers: int, *, unlabelled: bool = False) -> None:
     """Check that several workers can train a model.
+
+    Args:
+        config: of the run.
+        workers: how many.
+        unlabelled: utterances without labels are learned from, too.
 
     Raises:
         AffectusError: it is not trained by gradient, or by what needs all of a batch in one place.
     """
-    build, reason = MODELS[config.model].build, None
-    if not issubclass(build, Model):
-        reason = "it is not trained by gradient"
-    elif config.training.weighing is Weighing.PCGRAD:
-        reason = "gradient surgery needs the whole batch in one place"
+    reason = why_apart(MODELS[config.model].build)
+    if config.training.weighing is Weighing.PCGRAD:
+        reason = reason or "gradient surgery needs the whole batch in one place"
     elif unlabelled:
-        reason = "what is learned without labels is averaged in one place"
-    elif build.on_batch_end is not Model.on_batch_end or build.on_epoch_end is not Model.on_epoch_end:
-        reason = "it keeps something of each utterance between batches"
+        reason = reason or "what is learned without labels is averaged in one place"
+    elif config.training.batch_size < workers:
+        reason = reason or f"a batch of {config.training.batch_size} is too small for {workers} workers"
     if reason is not None:
         raise AffectusError(
-            f"Several workers cannot train {config.model!r} together", got=reason, remedy="Leave --workers out"
+            f"Several workers cannot train {config.model!r} together",
+            got=reason,
+            remedy="Leave --devices or --workers out",
         )
