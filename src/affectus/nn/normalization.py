@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from affectus.nn.masking import zero_masked
 from affectus.nn.precision import single
 from affectus.nn.together import is_shared, sum_over
-from affectus.nn.tracing import is_plain
+from affectus.nn.tracing import reads_are_dear
 
 MOMENTUM = 0.1
 """How much a batch moves the running statistics; until ten batches were seen, they are plain means over the batches."""
@@ -33,16 +33,16 @@ class MaskedBatchNorm(nn.Module):
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """Map (..., dim) to the same; zero where ``mask`` (...) is False."""
         norm = self.norm
-        if not self.training and is_plain():
+        if not self.training and reads_are_dear(x):
             assert norm.running_mean is not None
             assert norm.running_var is not None
             scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
             return zero_masked((x - norm.running_mean) * scale + norm.bias, mask)
         x = single(x)  # a batch's statistics in bfloat16 would be its own noise
+        if self.training and (is_shared() or x.is_cuda):
+            return _over_all(norm, x, mask)
         rows = x[mask]
-        if self.training and is_shared():
-            rows = _of_all(norm, rows)
-        elif self.training and len(rows) > 1:
+        if self.training and len(rows) > 1:
             with torch.no_grad():
                 var, mean = torch.var_mean(rows, dim=0, correction=0)
                 _move(norm, mean, var, torch.ones_like(mean, dtype=torch.bool))
@@ -82,7 +82,7 @@ class StepBatchNorm(nn.Module):
         assert mean is not None
         assert var is not None
         step = step.clamp(max=norm.num_features - 1)
-        everywhere = not (is_plain() or is_shared()) and bool(real.all())
+        everywhere = not (reads_are_dear(rows) or is_shared()) and bool(real.all())
         if self.training:
             of_batch, of_batch_var, enough = _moments_by_step(rows, step, real, everywhere, len(mean))
             before = mean.clone(), var.clone()
@@ -96,17 +96,24 @@ class StepBatchNorm(nn.Module):
         return found if everywhere else found * real
 
 
-def _of_all(norm: nn.BatchNorm1d, rows: Tensor) -> Tensor:
-    """Normalise rows (N, dim) by the statistics of what all workers have of a batch."""
-    count = int(sum_over(torch.tensor(len(rows), device=rows.device)))
-    if count < 2:
-        return F.batch_norm(rows, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps)
-    mean = sum_over(rows.sum(dim=0)) / count
-    centred = rows - mean
-    var = sum_over(centred.square().sum(dim=0)) / count
+def _over_all(norm: nn.BatchNorm1d, x: Tensor, mask: Tensor) -> Tensor:
+    """Normalise (..., dim) by the statistics of the real rows of all workers, without cutting them out.
+
+    No number is read from the device.
+    """
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    lead, real = tuple(range(x.dim() - 1)), mask.unsqueeze(-1)
+    rows = zero_masked(x, mask)
+    count = sum_over(mask.sum().to(x))
+    mean = sum_over(rows.sum(dim=lead)) / count.clamp(min=1)
+    var = sum_over(((rows - mean) * real).square().sum(dim=lead)) / count.clamp(min=1)
+    enough = (count > 1).expand_as(mean)
+    before = norm.running_mean.clone(), norm.running_var.clone()
     with torch.no_grad():
-        _move(norm, mean, var, torch.ones_like(mean, dtype=torch.bool))
-    return centred * (var + norm.eps).rsqrt() * norm.weight + norm.bias
+        _move(norm, mean, var, enough)
+    mean, var = torch.where(enough, mean, before[0]), torch.where(enough, var, before[1])
+    return zero_masked((rows - mean) * (var + norm.eps).rsqrt() * norm.weight + norm.bias, mask)
 
 
 def _moments_by_step(
@@ -132,8 +139,8 @@ def _move(norm: nn.BatchNorm1d, mean: Tensor, var: Tensor, where: Tensor) -> Non
     assert norm.num_batches_tracked is not None
     assert norm.running_mean is not None
     assert norm.running_var is not None
-    norm.num_batches_tracked.add_(1)
     # no number is read from the device
-    momentum = where * norm.num_batches_tracked.to(mean).reciprocal().clamp(min=MOMENTUM)
+    norm.num_batches_tracked.add_(where.any())
+    momentum = where * norm.num_batches_tracked.clamp(min=1).to(mean).reciprocal().clamp(min=MOMENTUM)
     norm.running_mean.lerp_(mean, momentum)
     norm.running_var.lerp_(var, momentum)

@@ -30,6 +30,11 @@ def is_plain() -> bool:
     return _PLAIN.get() or exporting()
 
 
+def reads_are_dear(x: Tensor) -> bool:
+    """True where what is computed should not depend on a value: in plain form, or where a GPU would be waited for."""
+    return is_plain() or x.is_cuda
+
+
 @contextmanager
 def plain() -> Iterator[None]:
     """Let networks run in plain form within the block."""
