@@ -82,14 +82,14 @@ def _first(x: Tensor, mask: Tensor, lengths: Tensor, width: int) -> Tensor:
 
 def _parts(x: Tensor, mask: Tensor, i: Tensor, count: Tensor) -> Tensor:
     """Means (B, parts, dim) of the parts i of (B, 1) or (1, 1) ``count`` ones."""
-    n = mask.sum(dim=1, keepdim=True)
-    start = (i * n) // count
-    end = -(-((i + 1) * n) // count)
-    # which real step of its own a place holds: padding may stand between them
-    place = (mask.cumsum(dim=1) - 1).unsqueeze(1)  # (B, 1, T)
-    inside = (place >= start.unsqueeze(-1)) & (place < end.unsqueeze(-1)) & mask.unsqueeze(1)
-    weights = inside.to(x) / inside.sum(dim=-1, keepdim=True).clamp(min=1)
-    return weights @ zero_masked(x, mask)
+    front, lengths = to_front(x, mask)  # padding may stand between real steps
+    n = lengths.unsqueeze(1)
+    # differences of running sums, which take time in proportion to the steps; in double precision nothing is lost
+    sums = F.pad(front.double().cumsum(dim=1), (0, 0, 1, 0))  # (B, T' + 1, dim)
+    start = ((i * n) // count).clamp(max=n)
+    end = (-(-((i + 1) * n) // count)).clamp(max=n)
+    first, last = (sums.gather(1, at.unsqueeze(-1).expand(-1, -1, x.shape[-1])) for at in (start, end))
+    return ((last - first) / (end - start).clamp(min=1).unsqueeze(-1)).to(x)
 
 
 class StackedInputs(nn.Module):
