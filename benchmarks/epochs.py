@@ -35,7 +35,7 @@ from pathlib import Path
 from typing import Any
 
 from contextual import make_corpus
-from versus_mmsa import child_environment, count_operations, make_pickle, products_per_second
+from versus_mmsa import child, count_operations, make_pickle, products_per_second
 
 SHAPES = ("mosi", "mosei")
 TASKS = {"mosi": ["intensity"], "mosei": ["polarity", "emotions"]}
@@ -419,17 +419,6 @@ def table(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def child(name: str, shape: str, corpus: Path, settings: argparse.Namespace) -> dict[str, Any]:
-    """Measure a model in a process of its own."""
-    given = [name, shape, str(corpus), str(settings.epochs), str(settings.videos)]
-    command = [sys.executable, __file__, "--child", *given]
-    done = subprocess.run(command, capture_output=True, text=True, env=child_environment())
-    if done.returncode:
-        sys.exit(f"{' '.join(command)} failed:\n{done.stderr[-3000:]}")
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return found
-
-
 def main() -> None:
     if sys.argv[1:2] == ["--child"]:
         name, shape, folder, epochs, videos = sys.argv[2:]
@@ -466,7 +455,8 @@ def main() -> None:
                 if (shape, name) in done:
                     continue
                 print(f"{name} at {shape} ...", file=sys.stderr, flush=True)
-                rows.append(child(name, shape, corpus, settings))
+                given = [name, shape, str(corpus), str(settings.epochs), str(settings.videos)]
+                rows.append(child(__file__, *given))
                 show(rows[-1])
                 if settings.json:
                     settings.json.write_text(json.dumps({"models": rows}, indent=1) + "\n", encoding="utf-8")

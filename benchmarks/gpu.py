@@ -13,76 +13,26 @@ in the same precision on the same device, measured in the same process; the shar
 
 import argparse
 import json
-import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-from versus_mmsa import COUNTS, MODELS, anatomy, make_pickle
+from versus_mmsa import COUNTS, MODELS, anatomy, child, make_pickle, ours, products_per_second
 
 WAYS = (("cpu", "fp32"), ("cuda", "fp32"), ("cuda", "bf16"))
 """Device and precision."""
-
-
-def products_per_second(device: str, precision: str) -> float:
-    """Return how many operations a second a large matrix product does."""
-    import torch
-
-    kind = torch.bfloat16 if precision == "bf16" else torch.float32
-    size = 8192 if device == "cuda" else 1024
-    a = torch.randn(size, size, device=device, dtype=kind)
-    times = []
-    for _ in range(8):
-        if device == "cuda":
-            torch.cuda.synchronize()
-        begin = time.perf_counter()
-        a @ a
-        if device == "cuda":
-            torch.cuda.synchronize()
-        times.append(time.perf_counter() - begin)
-    return 2 * size**3 / min(times)
 
 
 def measure(name: str, corpus: str, device: str, precision: str, epochs: int) -> dict[str, float]:
     """Train a model and return the seconds of an epoch and the speed of products."""
     import torch
 
-    from affectus.api import train
-    from affectus.vocabulary import View
-
     torch.set_num_threads(1)
-    stamps: list[float] = []
-    with tempfile.TemporaryDirectory() as folder:
-        train(
-            name,
-            corpus,
-            tasks=["intensity"],
-            out=Path(folder) / "run",
-            preset="mosi",
-            view=View.UNALIGNED,
-            training={
-                "epochs": epochs + 1, "patience": None, "scale": "none", "record_epochs": False, "precision": precision,
-            },
-            device=device,
-            report=lambda event: stamps.append(time.perf_counter()),
-        )  # fmt: skip
     return {
-        "seconds": statistics.median(np.diff(np.array(stamps)).tolist()),
-        "products_per_second": products_per_second(device, precision),
+        "seconds": ours(name, Path(corpus), epochs, device, precision)["seconds_wall"],
+        "products_per_second": products_per_second(device, precision, 8192 if device == "cuda" else 1024),
     }
-
-
-def child(*arguments: str) -> dict[str, Any]:
-    """Run this script in a process of its own and return what it found."""
-    done = subprocess.run([sys.executable, __file__, "--child", *arguments], capture_output=True, text=True)
-    if done.returncode:
-        sys.exit(f"{' '.join(arguments)} failed:\n{done.stderr[-3000:]}")
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return found
 
 
 def main() -> None:
@@ -119,10 +69,10 @@ def main() -> None:
         subprocess.run([*affectus, "import", "mmsa", str(path), "--out", str(corpus)], check=True, capture_output=True)
         path.unlink()
         for name in names:
-            operations = child("anatomy", name, str(corpus))["operations"]
+            operations = child(__file__, "anatomy", name, str(corpus))["operations"]
             first = None
             for device, precision in ways:
-                found = child("measure", name, str(corpus), device, precision, str(settings.epochs))
+                found = child(__file__, "measure", name, str(corpus), device, precision, str(settings.epochs))
                 first = first or found["seconds"]
                 row = {
                     "name": name, "device": device, "precision": precision,

@@ -32,6 +32,7 @@ import numpy as np
 import polars as pl
 import torch
 from torch.utils.flop_counter import FlopCounterMode
+from versus_mmsa import products_per_second
 
 from affectus.batches import Loader, Scale, fit_scaler
 from affectus.corpus import Card, Corpus, Ragged, build_corpus
@@ -112,16 +113,6 @@ class Measure:
             return time.process_time()
         torch.cuda.synchronize()
         return time.perf_counter()
-
-    def product_rate(self) -> float:
-        """Operations per second of one large product."""
-        a = torch.randn(1024, 1024, device=self.device)
-        times = []
-        for _ in range(8):
-            begin = self.clock()
-            a @ a
-            times.append(self.clock() - begin)
-        return 2 * 1024**3 / min(times)
 
     def step(self, batch: Any) -> None:
         """Train on a batch."""
@@ -255,7 +246,7 @@ def measure(
         "peak_mib": peak,
         "parts": measured.parts(batches),
         "operations": measured.operations(batches),
-        "rate": measured.product_rate(),
+        "rate": products_per_second(settings.device),
     }
     row["floor"] = row["operations"] / row["rate"]
     if settings.compare:

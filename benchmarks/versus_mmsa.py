@@ -180,7 +180,7 @@ def theirs(name: str, path: Path, epochs: int, batches: int | None) -> dict[str,
         }
 
 
-def ours(name: str, corpus: Path, epochs: int) -> dict[str, Any]:
+def ours(name: str, corpus: Path, epochs: int, device: str = "cpu", precision: str = "fp32") -> dict[str, Any]:
     """Train our model, epochs after a warm-up."""
     from affectus.api import train
     from affectus.files import read_json
@@ -195,10 +195,12 @@ def ours(name: str, corpus: Path, epochs: int) -> dict[str, Any]:
             out=Path(folder) / "run",
             preset="mosi",
             view=View.UNALIGNED,
-            training={"epochs": epochs + 1, "patience": None, "scale": "none", "record_epochs": False},
-            device="cpu",
+            training={
+                "epochs": epochs + 1, "patience": None, "scale": "none", "record_epochs": False, "precision": precision,
+            },
+            device=device,
             report=lambda event: stamps.append(clocks()),
-        )
+        )  # fmt: skip
         result = read_json(Path(folder) / "run" / "seed-0" / "result.json")
     spent = np.diff(np.array(stamps), axis=0)
     return {
@@ -222,17 +224,24 @@ def count_operations() -> Any:
     return FlopCounterMode(display=False, custom_mapping=mapping)
 
 
-def products_per_second() -> float:
+def products_per_second(device: str = "cpu", precision: str = "fp32", size: int = 1024) -> float:
     """Return how many operations a second one large product takes here, at its best of several."""
     import torch
 
-    a = torch.randn(1024, 1024)
+    def clock() -> float:
+        """Seconds of the processor; of the clock on the wall where the device is another."""
+        if device == "cpu":
+            return time.process_time()
+        torch.cuda.synchronize()
+        return time.perf_counter()
+
+    a = torch.randn(size, size, device=device, dtype=torch.bfloat16 if precision == "bf16" else torch.float32)
     times = []
     for _ in range(8):
-        begin = time.process_time()
+        begin = clock()
         a @ a
-        times.append(time.process_time() - begin)
-    return 2 * 1024**3 / min(times)
+        times.append(clock() - begin)
+    return 2 * size**3 / min(times)
 
 
 def anatomy(name: str, corpus_folder: Path) -> dict[str, Any]:
@@ -290,9 +299,9 @@ def child_environment() -> dict[str, str]:
     return os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
 
-def child(python: str, *arguments: str) -> dict[str, Any]:
-    """Run this script in a process of its own and return what it found."""
-    command = [python, __file__, "--child", *arguments]
+def child(script: str, *arguments: str, python: str = sys.executable) -> dict[str, Any]:
+    """Run a script's ``--child`` in a process of its own and return what it found."""
+    command = [python, script, "--child", *arguments]
     done = subprocess.run(command, capture_output=True, text=True, env=child_environment())
     if done.returncode:
         sys.exit(f"{' '.join(command)} failed:\n{done.stderr[-3000:]}")
@@ -306,9 +315,9 @@ def compare(name: str, path: Path, corpus: Path, settings: argparse.Namespace) -
     batches = SAMPLED.get(name, 0) if settings.batches is None else settings.batches
     for _ in range(settings.repeats):
         given = (name, str(path), str(settings.epochs), str(batches))
-        found["theirs"].append(child(settings.mmsa_python, "theirs", *given))
-        found["ours"].append(child(sys.executable, "ours", name, str(corpus), str(settings.epochs)))
-    inside = child(sys.executable, "anatomy", name, str(corpus))
+        found["theirs"].append(child(__file__, "theirs", *given, python=settings.mmsa_python))
+        found["ours"].append(child(__file__, "ours", name, str(corpus), str(settings.epochs)))
+    inside = child(__file__, "anatomy", name, str(corpus))
 
     def pick(side: str, what: str) -> float:
         return statistics.median(one[what] for one in found[side])

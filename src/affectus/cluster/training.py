@@ -1,7 +1,6 @@
 """Ray Train: one run by several workers, who find each other through Ray and train through Lightning."""
 
 import shutil
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ from affectus.evaluation import Scorer
 from affectus.files import write_text
 from affectus.training import Run, build_config, load_run, train_run
 from affectus.training.config import RunConfig
-from affectus.training.team import Team, check_together
+from affectus.training.team import Team, check_together, own_folder
 
 
 @dataclass(frozen=True)
@@ -119,12 +118,7 @@ def work_together(config: Mapping[str, Any]) -> None:
     number, workers = context.get_world_rank(), context.get_world_size()
     if order.failure.is_file():
         return
-    with tempfile.TemporaryDirectory(prefix="affectus-") as own:
-        mine = order.out
-        if number:
-            mine = Path(own) / "run"
-            if order.out.is_dir():
-                shutil.copytree(order.out, mine, ignore=shutil.ignore_patterns(".*"))
+    with own_folder(number, order.out) as mine:
         torch.distributed.barrier()  # all have seen how far the run is
         try:
             train_run(

@@ -8,7 +8,6 @@ import contextlib
 import multiprocessing
 import os
 import queue
-import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -25,7 +24,7 @@ from affectus.training.config import RunConfig
 from affectus.training.device import choose_device
 from affectus.training.inference import EpochScorer
 from affectus.training.run import Reporter, SeedEvent, train_run
-from affectus.training.team import Team, check_together
+from affectus.training.team import Team, check_together, own_folder
 from affectus.training.transfer import Source
 
 if TYPE_CHECKING:
@@ -140,7 +139,7 @@ def _work(number: int, order: Order, events: Any) -> None:
         _backend(order.device), init_method=order.meeting.as_uri(), rank=number, world_size=order.workers
     )
     try:
-        with _folder(number, order.out) as mine:
+        with own_folder(number, order.out) as mine:
             torch.distributed.barrier()  # all have seen how far the run is
             train_run(
                 order.config,
@@ -179,19 +178,6 @@ def _said_less() -> Iterator[None]:
 
 def _backend(device: str) -> str:
     return "nccl" if device == "cuda" else "gloo"
-
-
-@contextlib.contextmanager
-def _folder(number: int, out: Path) -> Iterator[Path]:
-    """The run folder of a process: the run itself, or a copy that goes."""
-    if not number:
-        yield out
-        return
-    with tempfile.TemporaryDirectory(prefix="affectus-") as own:
-        mine = Path(own) / "run"
-        if out.is_dir():
-            shutil.copytree(out, mine, ignore=shutil.ignore_patterns(".*"))
-        yield mine
 
 
 def _trainer_options(number: int, order: Order) -> dict[str, Any]:

@@ -5,9 +5,13 @@ statistics of all (:mod:`affectus.nn.together`), and each worker judges all of v
 those of a training by one worker, but for the order of sums. Dropout draws for each worker by itself.
 """
 
-from collections.abc import Callable
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import torch.distributed
@@ -56,6 +60,22 @@ class Group:
         total = x.detach().clone()
         torch.distributed.all_reduce(total, group=self._group)
         return total
+
+
+@contextmanager
+def own_folder(number: int, out: Path) -> Iterator[Path]:
+    """Yield a worker's run folder: the run itself for the first, for the others a copy that goes.
+
+    All have to enter before the first one trains.
+    """
+    if not number:
+        yield out
+        return
+    with tempfile.TemporaryDirectory(prefix="affectus-") as own:
+        mine = Path(own) / "run"
+        if out.is_dir():
+            shutil.copytree(out, mine, ignore=shutil.ignore_patterns(".*"))
+        yield mine
 
 
 def why_apart(build: type[Any]) -> str | None:
