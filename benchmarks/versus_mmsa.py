@@ -90,8 +90,8 @@ class EnoughError(Exception):
     """Raised to end MMSA's training."""
 
 
-def mmsa_arguments(name: str, path: Path, folder: Path) -> Any:
-    """Return what MMSA's loader and trainer take for a pickle, after what it needs on a machine without a GPU."""
+def mmsa_arguments(name: str, path: Path, folder: Path, device: str = "cpu") -> Any:
+    """Return what MMSA's loader and trainer take for a pickle, after what it needs with this PyTorch and device."""
     import torch
     from torch.optim import lr_scheduler
 
@@ -105,7 +105,8 @@ def mmsa_arguments(name: str, path: Path, folder: Path) -> Any:
             super().__init__(*args, **named)
 
     lr_scheduler.ReduceLROnPlateau = Plateau  # type: ignore[misc]
-    torch.cuda.set_device = lambda device: None  # type: ignore[assignment]
+    if device == "cpu":  # which it calls on any device
+        torch.cuda.set_device = lambda device: None  # type: ignore[assignment]
     import MMSA
     from easydict import EasyDict
     from MMSA.config import get_config_regression
@@ -115,7 +116,7 @@ def mmsa_arguments(name: str, path: Path, folder: Path) -> Any:
     args.update(
         EasyDict(
             {
-                "featurePath": str(path), "device": torch.device("cpu"), "train_mode": "regression", "cur_seed": 1,
+                "featurePath": str(path), "device": torch.device(device), "train_mode": "regression", "cur_seed": 1,
                 "model_save_path": folder / "model.pth", "early_stop": 10**6,
                 "custom_feature": "", "feature_T": "", "feature_A": "", "feature_V": "",
             }
@@ -124,19 +125,19 @@ def mmsa_arguments(name: str, path: Path, folder: Path) -> Any:
     return args
 
 
-def theirs(name: str, path: Path, epochs: int, batches: int | None) -> dict[str, Any]:
+def theirs(name: str, path: Path, epochs: int, batches: int | None, device: str = "cpu") -> dict[str, Any]:
     """Train MMSA's model, epochs after a warm-up."""
     import torch
 
     with tempfile.TemporaryDirectory() as folder:
-        args = mmsa_arguments(name, path, Path(folder))
+        args = mmsa_arguments(name, path, Path(folder), device)
         from MMSA.data_loader import MMDataLoader
         from MMSA.models import AMIO
         from MMSA.trains import ATIO
 
         torch.manual_seed(0)
         loaders = MMDataLoader(args, 0)
-        model = AMIO(args)
+        model = AMIO(args).to(args.device)
         stamps: list[tuple[str, tuple[float, float]]] = []
 
         class Counted:
@@ -180,7 +181,9 @@ def theirs(name: str, path: Path, epochs: int, batches: int | None) -> dict[str,
         }
 
 
-def ours(name: str, corpus: Path, epochs: int, device: str = "cpu", precision: str = "fp32") -> dict[str, Any]:
+def ours(
+    name: str, corpus: Path, epochs: int, device: str = "cpu", precision: str = "fp32", compile: str = "off"
+) -> dict[str, Any]:
     """Train our model, epochs after a warm-up."""
     from affectus.api import train
     from affectus.files import read_json
@@ -197,6 +200,7 @@ def ours(name: str, corpus: Path, epochs: int, device: str = "cpu", precision: s
             view=View.UNALIGNED,
             training={
                 "epochs": epochs + 1, "patience": None, "scale": "none", "record_epochs": False, "precision": precision,
+                "compile": compile,
             },
             device=device,
             report=lambda event: stamps.append(clocks()),
@@ -206,6 +210,7 @@ def ours(name: str, corpus: Path, epochs: int, device: str = "cpu", precision: s
     return {
         "seconds": float(np.median(spent[:, 0])),
         "seconds_wall": float(np.median(spent[:, 1])),
+        "walls": [float(x) for x in spent[:, 1]],
         "peak_mib": peak_mib(),
         "parameters": result["parameters"],
     }
@@ -299,10 +304,13 @@ def child_environment() -> dict[str, str]:
     return os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
 
-def child(script: str, *arguments: str, python: str = sys.executable) -> dict[str, Any]:
+def child(
+    script: str, *arguments: str, python: str = sys.executable, environment: Mapping[str, str] | None = None
+) -> dict[str, Any]:
     """Run a script's ``--child`` in a process of its own and return what it found."""
     command = [python, script, "--child", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, env=child_environment())
+    where = child_environment() | dict(environment or {})
+    done = subprocess.run(command, capture_output=True, text=True, env=where)
     if done.returncode:
         sys.exit(f"{' '.join(command)} failed:\n{done.stderr[-3000:]}")
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])

@@ -34,6 +34,7 @@ from affectus.models.space import DROPOUT, one_of
 from affectus.nn.lstm import LSTM
 from affectus.nn.masking import first_real, masked_mean, zero_masked
 from affectus.nn.packing import Packing
+from affectus.nn.tracing import apart
 from affectus.nn.transformer import PostNormBlock
 from affectus.objectives import Task
 from affectus.vocabulary import TEXT, View
@@ -54,6 +55,7 @@ class _Reader(nn.Module):
             if "weight_hh" in name:
                 nn.init.orthogonal_(parameter)
 
+    @apart
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """Map (B, T, dim) to (B, 4 * hidden): the last forward states of both, then the backward ones."""
         packing = Packing(mask)

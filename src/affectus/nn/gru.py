@@ -13,7 +13,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from affectus.nn.masking import to_front, zero_masked
 from affectus.nn.precision import in_full
-from affectus.nn.tracing import State, is_plain, run_steps
+from affectus.nn.tracing import State, Stepped, apart, is_plain, run_steps
 
 CHUNK = 16
 """Steps whose gates go backward together: few enough to stay in the processor's cache."""
@@ -31,6 +31,7 @@ class BiGRU(nn.Module):
         super().__init__()
         self.layer = nn.GRU(dim, hidden, batch_first=True, bidirectional=True)
 
+    @apart
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """Run over the real steps.
 
@@ -73,6 +74,7 @@ class LastGRU(nn.Module):
         super().__init__()
         self.layer = nn.GRU(dim, hidden, batch_first=True)
 
+    @apart
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """Map (B, T, dim) and its mask (B, T) to (B, hidden), zero for a sample without a real step."""
         front, lengths = to_front(x, mask)  # (B, T', dim)
@@ -106,7 +108,7 @@ def _plain(x: Tensor, inner: Tensor, bias: Tensor, recurrent: Tensor, candidate_
     both = 2 * hidden
     entering = (x @ inner.transpose(1, 2).unsqueeze(1) + bias[:, None, None]).transpose(0, 1)  # (T, D, B, 3 * hidden)
 
-    def step(before: State, now: State) -> tuple[State, State]:
+    def step(before: State, now: State) -> Stepped:
         seen = before[0] @ recurrent.transpose(1, 2)  # (D, B, 3 * hidden)
         reset, update = torch.sigmoid(now[0][..., :both] + seen[..., :both]).chunk(2, dim=-1)
         candidate = torch.tanh(now[0][..., both:] + reset * (seen[..., both:] + candidate_bias.unsqueeze(1)))

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from affectus.nn.dropping import LEVELS, draw_kept
 from affectus.nn.precision import in_full
+from affectus.nn.tracing import is_plain
 
 LONG = 16_384
 """Weights of a batch from which on, on a CPU and with dropout, attention goes piece by piece."""
@@ -39,7 +40,7 @@ def attend(
     Returns:
         (B, H, T, d); zero for a sample without a key.
     """
-    if dropout and q.device.type == "cpu" and q.shape[:3].numel() * k.shape[2] >= LONG:
+    if dropout and not is_plain() and q.device.type == "cpu" and q.shape[:3].numel() * k.shape[2] >= LONG:
         found: Tensor = in_full(_Pieces.apply, q, k, v, keys, reach, dropout)
         return found
     admitted, some = _some_key(keys)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from affectus.nn.tracing import State, run_steps
+from affectus.nn.tracing import State, Stepped, apart, run_steps
 
 
 def hard_sigmoid(x: Tensor) -> Tensor:
@@ -66,6 +66,7 @@ class _BiRecurrents(nn.Module):
         for matrix in self.recurrent.data:
             nn.init.orthogonal_(matrix)
 
+    @apart
     def forward(self, features: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Run over the steps.
 
@@ -98,7 +99,7 @@ class _BiRecurrents(nn.Module):
         if self.training and self.recurrent_dropout:
             drop = F.dropout(state[0].new_ones(directions, batch, hidden), self.recurrent_dropout)
 
-        def step(before: State, now: State) -> tuple[State, State]:
+        def step(before: State, now: State) -> Stepped:
             x, real = now
             after = self.step(x, before[0] if drop is None else before[0] * drop, before)
             kept = tuple(torch.where(real, new, old) for new, old in zip(after, before, strict=True))

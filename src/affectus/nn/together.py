@@ -39,12 +39,17 @@ def together(others: Others | None) -> Iterator[None]:
 
 def is_shared() -> bool:
     """True where other workers have parts of the batch."""
-    return _OTHERS.get() is not None
+    return _others() is not None
+
+
+def _others() -> Others | None:
+    # the compiler cannot look into it; a network that it compiles has its batches for itself
+    return None if torch.compiler.is_compiling() else _OTHERS.get()
 
 
 def sum_over(x: Tensor) -> Tensor:
     """Return the sum over all workers of (...), with its gradient."""
-    others = _OTHERS.get()
+    others = _others()
     if others is None:
         return x
     found: Tensor = _Sum.apply(x, others) if x.requires_grad else others.add(x)  # type: ignore[no-untyped-call]
@@ -56,7 +61,7 @@ def mean_over(total: Tensor, count: Tensor) -> Tensor:
 
     With other workers it is what they have to average to get the sum of all totals by that of all counts.
     """
-    others = _OTHERS.get()
+    others = _others()
     if others is None:
         return total / count.clamp(min=1)
     return total * others.workers / others.add(count).clamp(min=1)

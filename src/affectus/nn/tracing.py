@@ -3,11 +3,14 @@
 A recurrence is fast on a CPU because padding is cut out and because its gradient is written out. Neither can be
 exported to ONNX, nor be computed for several sets of weights at once by ``torch.vmap``. In plain form, padding stays, a
 masked step leaves the state as it is, and PyTorch derives the gradient: the same results, but for rounding.
+
+What ``torch.compile`` compiles is in plain form too, but for what is marked by :func:`apart`.
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -15,8 +18,11 @@ from torch import Tensor
 from affectus.nn.precision import in_full
 
 State = tuple[Tensor, ...]
-Step = Callable[[State, State], tuple[State, State]]
+Stepped = tuple[State, State]
+"""The state after a step, and what is given out; of a recurrence, those after the last step and of all steps."""
+Step = Callable[[State, State], Stepped]
 """From the state before and what enters at a step to the state after and what is given out."""
+AnyFunction = TypeVar("AnyFunction", bound=Callable[..., Any])
 _PLAIN: ContextVar[bool] = ContextVar("plain", default=False)
 
 
@@ -26,8 +32,19 @@ def exporting() -> bool:
 
 
 def is_plain() -> bool:
-    """True where a network has to run in plain form: while it is exported, and within :func:`plain`."""
-    return _PLAIN.get() or exporting()
+    """True where a network has to run in plain form: while it is exported or compiled, and within :func:`plain`."""
+    # the compiler knows what the first says, and cannot look into the second
+    return torch.compiler.is_compiling() or _PLAIN.get()
+
+
+def apart(method: AnyFunction) -> AnyFunction:
+    """Mark a module's method that runs as it is in the midst of a network that ``torch.compile`` compiles.
+
+    For recurrences: a compiled one would be as many copies of a step as there are steps, made anew for each length,
+    where a GPU has cuDNN and a CPU a gradient that is written out.
+    """
+    method.apart = True  # type: ignore[attr-defined]
+    return method
 
 
 def reads_are_dear(x: Tensor) -> bool:
@@ -45,7 +62,7 @@ def plain() -> Iterator[None]:
         _PLAIN.reset(token)
 
 
-def run_steps(step: Step, state: Sequence[Tensor], entering: Sequence[Tensor]) -> tuple[State, State]:
+def run_steps(step: Step, state: Sequence[Tensor], entering: Sequence[Tensor]) -> Stepped:
     """Go through the steps of a recurrence: a loop, or, while exporting, one operation for any number of steps.
 
     Args:
@@ -67,12 +84,12 @@ def run_steps(step: Step, state: Sequence[Tensor], entering: Sequence[Tensor]) -
         last, all_given = scan(body, [x.clone() for x in state], list(entering))
         return tuple(last), tuple(all_given)
 
-    def loop(*given: Tensor) -> tuple[State, State]:
+    def loop(*given: Tensor) -> Stepped:
         after, outputs = given[: len(state)], []
         for now in zip(*(x.unbind(0) for x in given[len(state) :]), strict=True):
             after, said = step(after, now)
             outputs.append(said)
         return after, tuple(torch.stack(parts) for parts in zip(*outputs, strict=True))
 
-    found: tuple[State, State] = in_full(loop, *state, *entering)
+    found: Stepped = in_full(loop, *state, *entering)
     return found

@@ -46,6 +46,14 @@ class Precision(StrEnum):
     BF16 = "bf16"
 
 
+class Compile(StrEnum):
+    """Whether a network is compiled for training; ``affectus.training.compiling`` says how."""
+
+    OFF = "off"
+    DEFAULT = "default"
+    REDUCE_OVERHEAD = "reduce-overhead"
+
+
 class UnlabelledMethod(StrEnum):
     """How utterances without labels are learned from; ``affectus.training.unlabelled`` says how each works."""
 
@@ -99,6 +107,11 @@ class TrainingSettings(BaseModel):
         Precision.FP32,
         description="fp32, or bf16: products and convolutions of the network in bfloat16 while it trains; weights, "
         "losses and everything after training stay in fp32.",
+    )
+    compile: Compile = Field(
+        Compile.OFF,
+        description="Compile the network for training with torch.compile: off, default, or reduce-overhead (CUDA "
+        "graphs; on a GPU, in the contextual view with pad_to).",
     )
     weighing: Weighing = Field(
         Weighing.FIXED,
@@ -154,6 +167,12 @@ class TrainingSettings(BaseModel):
     keep_epochs: bool = Field(
         False, description="Keep each epoch's weights too, for oracles on other corpora; costs disk."
     )
+
+    @field_validator("compile", mode="before")
+    @classmethod
+    def _yes_or_no(cls, value: Any) -> Any:
+        # YAML reads off as False
+        return {False: Compile.OFF, True: Compile.DEFAULT}[value] if isinstance(value, bool) else value
 
     @field_validator("text_layers", mode="before")
     @classmethod

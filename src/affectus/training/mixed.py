@@ -6,13 +6,14 @@ do the losses and the validation after each epoch: what an epoch is judged by is
 Lightning's own mixed precision would put the losses and the validation into bfloat16's reach as well.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
 
 from affectus.batches import Batch
 from affectus.errors import AffectusError
-from affectus.models import Model, ModelOutput
+from affectus.models import ModelOutput
 from affectus.nn.precision import single
 from affectus.training.config import Precision
 
@@ -32,19 +33,18 @@ def check_precision(precision: Precision, device: torch.device) -> None:
         )
 
 
-def run_model(model: Model, batch: Batch, precision: Precision) -> ModelOutput:
+def run_model(model: Callable[[Batch], ModelOutput], batch: Batch, precision: Precision) -> ModelOutput:
     """Return a model's output for a batch in single precision, whatever the network computes in.
 
     Args:
-        model: the network.
+        model: the network, or what is called in its place.
         batch: on the device where the model is.
         precision: of the network.
     """
     if precision is Precision.FP32:
-        found: ModelOutput = model(batch)
-        return found
+        return model(batch)
     with torch.autocast(batch.mask.device.type, torch.bfloat16):
-        output: ModelOutput = model(batch)
+        output = model(batch)
     return replace(
         output,
         predictions={name: single(x) for name, x in output.predictions.items()},

@@ -1,7 +1,7 @@
 """A model, its losses and its optimiser, as Lightning's Trainer wants them."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor
 from affectus.batches import Batch
 from affectus.batches.corruption import hide_modalities
 from affectus.errors import AffectusError
-from affectus.models import Model, Stage
+from affectus.models import Model, ModelOutput, Stage
 from affectus.models.base import ParameterGroup
 from affectus.models.with_text import GROUP as TEXT_GROUP
 from affectus.nn.together import together
@@ -40,6 +40,9 @@ class FitModule(LightningModule):
         passes: the batches of train, gone through by each pass of the stage.
         unlabelled: adds the losses of utterances without labels.
         team: the workers that train together, of which this process is one.
+
+    Attributes:
+        network: what a training step calls in place of the model; None for the model itself.
     """
 
     def __init__(
@@ -55,6 +58,7 @@ class FitModule(LightningModule):
         team: Team | None = None,
     ) -> None:
         super().__init__()
+        self.network: Callable[[Batch], ModelOutput] | None = None
         self.model, self.current_stage, self.stage_number = model, stage, stage_number
         self.settings, self.seed, self.scorer, self.passes = settings, seed, scorer, passes
         self.uncertainty = UncertaintyWeights(model.tasks) if settings.weighing is Weighing.UNCERTAINTY else None
@@ -181,7 +185,7 @@ class FitModule(LightningModule):
         number, index = self.passes.place(batch_idx)
         if self.settings.modality_dropout:
             batch = hide_modalities(batch, self.settings.modality_dropout, self._hiding)
-        output = run_model(self.model, batch, self.settings.precision)
+        output = run_model(self.network or self.model, batch, self.settings.precision)
         losses = self.model.losses(output, batch)
         total = self._weighed(losses)
         own = number == len(self.current_stage.before)

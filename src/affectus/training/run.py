@@ -42,7 +42,16 @@ from affectus.models.storage import load_weights, save_weights
 from affectus.objectives import RealLoss, Task, TaskKind, choose_tasks
 from affectus.threads import end_with_parent, torch_threads
 from affectus.training.ahead import ahead
-from affectus.training.config import LOSSES, PER_TASK, RunConfig, TrainingSettings, choose_view, resolve_settings
+from affectus.training.compiling import check_compile, compiled
+from affectus.training.config import (
+    LOSSES,
+    PER_TASK,
+    Compile,
+    RunConfig,
+    TrainingSettings,
+    choose_view,
+    resolve_settings,
+)
 from affectus.training.device import choose_device
 from affectus.training.inference import EpochScorer, PerTask, predict_batches
 from affectus.training.mixed import check_precision
@@ -182,6 +191,15 @@ def _check_learning_without_labels(config: RunConfig, model: AnyModel) -> None:
         )
 
 
+def _check_compiled(config: RunConfig, model: AnyModel, device: torch.device, workers: int, stacked: bool) -> None:
+    if not isinstance(model, Model):
+        raise AffectusError(
+            f"The model {config.model!r} is not trained by gradient, so there is no network to compile",
+            remedy="Leave compile out, or choose another model",
+        )
+    check_compile(config, device, workers=workers, stacked=stacked)
+
+
 def _check_stacked(config: RunConfig, model: AnyModel, source: Source | None, unlabelled: Corpus | None) -> None:
     from affectus.training.stacking import why_apart
 
@@ -280,6 +298,8 @@ def train_run(
         check_unlabelled(unlabelled, inputs, encoded=text is not None)
         if text is not None:
             text.tokenize(unlabelled, config)
+    if config.training.compile is not Compile.OFF:
+        _check_compiled(config, built, choose_device(device), 1 if team is None else team.workers, stacked)
     if stacked:
         _check_stacked(config, built if text is None else text.before(built), source, unlabelled)
     init = None
@@ -696,8 +716,12 @@ def _fit_stages(
                 default_root_dir=folder,
             )
             resume = str(checkpoint) if checkpoint.is_file() else None
-            kind = choose_device(device).type
-            with ahead(passes, kind) as given, ahead(valid, kind) as judged:
+            where = choose_device(device)
+            with (
+                compiled(model, settings.compile, where) as module.network,
+                ahead(passes, where.type) as given,
+                ahead(valid, where.type) as judged,
+            ):
                 trainer.fit(module, given, judged, ckpt_path=resume, weights_only=True)
         # what only training needs is gone before weights are read again
         for optimizer in trainer.optimizers:

@@ -1,0 +1,116 @@
+"""Which networks ``compile`` compiles: graphs, what runs apart, seconds, and losses beside those of the network itself.
+
+    python benchmarks/compiling.py [--models mult,teney] [--steps 8] [--backend inductor] [--json FILE]
+
+Each registered network is made twice with the same weights, small and without dropout, and trained side by side for
+some steps of Adam on random batches of different size and length: compiled and as it is. Every network is measured in a
+process of its own, with a cache of compiled code of its own, so the seconds are those of a first compilation; they are
+the processor's, those of the C++ compiler included, which other programs disturb less.
+"""
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from versus_mmsa import child
+
+from affectus.models import MODELS, Model
+from affectus.testing import cases
+from affectus.training import compiling
+from affectus.training.config import Compile
+
+
+def processor() -> float:
+    """Return seconds of the processor that this process and those it has waited for have taken."""
+    return sum(os.times()[:4])
+
+
+def measure(name: str, steps: int, backend: str) -> dict[str, Any]:
+    """Train a network and its compiled form side by side."""
+    from torch._dynamo.utils import counters
+
+    torch.set_num_threads(1)
+    torch.set_flush_denormal(True)
+    compiling.BACKEND = backend
+    case = next(case for case in cases() if case.model == name)
+    models = [case.build(dropout=False) for _ in range(2)]
+    assert all(isinstance(model, Model) for model in models)
+    models[1].load_state_dict(models[0].state_dict())  # type: ignore[union-attr]
+    graphs, seconds, apart = [], [], 0.0
+    device = torch.device("cpu")
+    with compiling.compiled(models[0], Compile.DEFAULT, device) as network:  # type: ignore[arg-type]
+        assert network is not None
+        sides: list[Any] = []
+        for model, call in zip(models, (network, models[1]), strict=True):
+            model.train()  # type: ignore[union-attr]
+            model.stage = model.stages()[-1].name  # type: ignore[union-attr]
+            sides.append((model, call, torch.optim.Adam(model.parameters(), 1e-2)))  # type: ignore[union-attr]
+        for step in range(steps):
+            drawn = torch.randint(2, 9, (4 + step % 3,), generator=torch.Generator().manual_seed(step))
+            batch = case.batch(seed=step, lengths=tuple(drawn.tolist()))
+            losses, spent = [], []
+            for model, call, optimizer in sides:
+                begin = processor()
+                output = call(batch)
+                loss = torch.stack(list(model.losses(output, batch).values())).sum()
+                loss.backward()
+                optimizer.step()
+                optimizer.zero_grad()
+                model.on_batch_end(output, batch)
+                losses.append(loss.item())
+                spent.append(processor() - begin)
+            graphs.append(counters["stats"]["unique_graphs"])
+            seconds.append(spent)
+            apart = max(apart, abs(losses[0] - losses[1]) / abs(losses[1]))
+    return {
+        "name": str(case),
+        "graphs": graphs[0],
+        "graphs_after": graphs[-1],
+        "breaks": sum(counters["graph_break"].values()),
+        "reasons": sorted(key.splitlines()[0][:100] for key in counters["graph_break"]),
+        "first_seconds": seconds[0][0],
+        "difference": apart,
+    }
+
+
+def main() -> None:
+    if sys.argv[1:2] == ["--child"]:
+        name, steps, backend = sys.argv[2:]
+        print("\n" + json.dumps(measure(name, int(steps), backend)))
+        return
+    networks = sorted({case.model for case in cases() if issubclass(MODELS[case.model].build, Model)})
+    networks = [name for name in networks if name not in compiling.RECURRENT]
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", default=",".join(networks))
+    parser.add_argument("--steps", type=int, default=8)
+    parser.add_argument("--backend", default=compiling.BACKEND, help="of torch.compile; eager and aot_eager are fast")
+    parser.add_argument("--json", type=Path, help="write the rows there")
+    settings = parser.parse_args()
+    names = settings.models.split(",")
+    for name in names:
+        if name not in networks:
+            parser.error(f"unknown model {name!r}; expected one of: {', '.join(networks)}")
+    rows = []
+    print("| network | graphs | after all steps | left out, times | first step, processor seconds | losses apart, relative |")
+    print("| --- | ---: | ---: | ---: | ---: | ---: |")
+    for name in names:
+        with tempfile.TemporaryDirectory() as folder:
+            more = {"TORCHINDUCTOR_CACHE_DIR": folder, "TORCHINDUCTOR_COMPILE_THREADS": "1"}
+            row = child(__file__, name, str(settings.steps), settings.backend, environment=more)
+        rows.append(row)
+        print(
+            f"| `{row['name']}` | {row['graphs']} | {row['graphs_after']} | {row['breaks']} | "
+            f"{row['first_seconds']:.0f} | {row['difference']:.1e} |",
+            flush=True,
+        )
+        if settings.json:
+            settings.json.write_text(json.dumps({"rows": rows}, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,176 @@
+"""Training with a compiled network: ``torch.compile`` makes kernels of what a training step computes.
+
+Only the network of a training step is compiled, forward and backward. Losses, the optimiser, validation and prediction
+stay as they are, and so do the weights and their names. What is compiled is the network's plain form
+(:mod:`affectus.nn.tracing`), for any batch size and any length; recurrences stay out of it and run as always.
+"""
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+
+from affectus.batches import Batch
+from affectus.errors import AffectusError
+from affectus.models import Model, ModelOutput
+from affectus.nn.lstm import LSTM
+from affectus.nn.normalization import MaskedBatchNorm
+from affectus.objectives import Weighing
+from affectus.training.config import Compile, RunConfig
+from affectus.vocabulary import View
+
+Network = Callable[[Batch], ModelOutput]
+RECURRENT = frozenset({"ef_lstm", "mfn", "graph_mfn", "marn", "mv_lstm"})
+"""Models that are a recurrence from end to end."""
+_WORKING: dict[str, str] = {}  # by kind of device, what was found to work there
+BACKEND = "inductor"
+"""Of ``torch.compile``."""
+FORMS = 32
+"""How many compiled forms a function may have, for instance one of each layer; beyond that it runs as it is."""
+
+
+def check_compile(config: RunConfig, device: torch.device, *, workers: int, stacked: bool) -> None:
+    """Check that a run's network can be compiled as its setting asks for, by compiling something small.
+
+    Args:
+        config: of the run; its model is trained by gradient.
+        device: where it is trained.
+        workers: how many train together.
+        stacked: the seeds are trained as one model.
+
+    Raises:
+        AffectusError: it cannot.
+    """
+    mode = config.training.compile
+    if mode is Compile.OFF:
+        return
+    reason = None
+    if config.model in RECURRENT:
+        reason = "it is a recurrence from end to end, and recurrences are left out"
+    elif workers > 1:
+        reason = "several workers train it together"
+    elif stacked:
+        reason = "its seeds are trained as one model"
+    if reason is not None:
+        raise AffectusError(
+            f"The network of the model {config.model!r} cannot be compiled",
+            got=reason,
+            remedy="Leave compile out" + (", or --stacked" if stacked and config.model not in RECURRENT else ""),
+        )
+    if mode is Compile.REDUCE_OVERHEAD:
+        _check_graphs(config, device)
+    _check_compiler(device)
+
+
+def _check_graphs(config: RunConfig, device: torch.device) -> None:
+    """Check that every step of a run is of one shape, on a GPU."""
+    settings = config.training
+    got = None
+    if device.type != "cuda":
+        got = f"a training on the {device.type}"
+    elif config.view is not View.CONTEXTUAL or settings.pad_to is None:
+        got = f"the view {str(config.view)!r}, pad_to={settings.pad_to}"
+    elif settings.accumulate > 1 or settings.weighing is Weighing.PCGRAD:
+        got = f"accumulate={settings.accumulate}, weighing={settings.weighing}"
+    if got is not None:
+        raise AffectusError(
+            "The setting 'compile' cannot be 'reduce-overhead' here, which records a step as a CUDA graph",
+            got=got,
+            expected="a GPU, the contextual view with pad_to, and one backward pass for each step",
+            remedy="Set compile=default",
+        )
+
+
+def _check_compiler(device: torch.device) -> None:
+    """Check that PyTorch finds what it compiles with, and that it works."""
+    if device.type in _WORKING and _WORKING[device.type] == BACKEND:
+        return
+    absent = None
+    if device.type == "cuda":
+        from torch.utils._triton import has_triton
+
+        if not has_triton():
+            absent = "no Triton that works with this GPU"
+    elif not any(shutil.which(name) for name in (os.environ.get("CXX"), "g++", "clang++", "c++") if name):
+        absent = "no C++ compiler"
+    if absent is None:
+        try:
+            # which also finds headers that are absent, a folder that is not writable, and a GPU that is too old
+            small = torch.compile(_small, backend=BACKEND)
+            torch.autograd.backward(small(torch.ones(2, device=device, requires_grad=True)))
+        except Exception as error:
+            absent = f"{type(error).__name__}: {next((line for line in str(error).splitlines() if line.strip()), '')}"
+    if absent is not None:
+        raise AffectusError(
+            "PyTorch cannot compile a network here",
+            where="the setting 'compile'",
+            got=absent,
+            expected="Triton and a C compiler" if device.type == "cuda" else "a C++ compiler such as g++",
+            remedy="Install it, or leave compile out",
+        )
+    _WORKING[device.type] = BACKEND
+
+
+def _small(x: torch.Tensor) -> torch.Tensor:
+    return (x.sin() * x).sum()
+
+
+@contextmanager
+def compiled(model: Model, mode: Compile, device: torch.device) -> Iterator[Network | None]:
+    """Yield what a training step calls in place of a model, which within the block is compiled when it is first called.
+
+    Args:
+        model: whose weights, buffers and names stay where they are.
+        mode: off yields None.
+        device: where it is trained.
+    """
+    if mode is Compile.OFF:
+        yield None
+        return
+    from torch._dynamo import config, reset
+    from torch._functorch import config as of_gradients
+    from torch.fx.experimental import _config as of_shapes
+
+    # forms of other models, whose places would be missing
+    reset()
+    with (
+        _kept_apart(model, device),
+        config.patch(recompile_limit=FORMS),
+        of_gradients.patch(donated_buffer=False),  # surgery takes a gradient several times
+        of_shapes.patch(use_duck_shape=False),  # type: ignore[attr-defined]  # lengths that happen to be alike are no rule
+    ):
+        fixed = mode is Compile.REDUCE_OVERHEAD
+        # of any size at once, where PyTorch would first compile for the sizes that it meets
+        how: dict[str, Any] = {"mode": "reduce-overhead", "dynamic": False} if fixed else {"dynamic": True}
+
+        def run(batch: Batch) -> ModelOutput:
+            output: ModelOutput = model(batch)
+            return output
+
+        network = torch.compile(run, backend=BACKEND, **how)
+
+        def step(batch: Batch) -> ModelOutput:
+            if fixed:
+                torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
+            output: ModelOutput = network(batch)
+            return output
+
+        yield step
+    reset()
+
+
+@contextmanager
+def _kept_apart(model: nn.Module, device: torch.device) -> Iterator[None]:
+    """Let the compiler leave alone, within the block, what in a model is marked by ``affectus.nn.tracing.apart``."""
+    with ExitStack() as stack:
+        for kind in {base for part in model.modules() for base in type(part).__mro__}:
+            for name, method in list(vars(kind).items()):
+                cuts = kind is MaskedBatchNorm and name == "forward" and device.type == "cpu"  # it cuts out real rows
+                if cuts or getattr(method, "apart", False) or (kind is LSTM and name in ("forward", "last")):
+                    stack.callback(setattr, kind, name, method)
+                    setattr(kind, name, torch.compiler.disable(method))  # type: ignore[no-untyped-call]
+        yield
