@@ -96,7 +96,7 @@ def main() -> None:
         if name not in networks:
             parser.error(f"unknown model {name!r}; expected one of: {', '.join(networks)}")
     rows = []
-    print("| network | graphs | after all steps | left out, times | first step, processor seconds | losses apart, relative |")
+    print("| network | graphs | after all steps | left out, times | first step, seconds | losses apart |")
     print("| --- | ---: | ---: | ---: | ---: | ---: |")
     for name in names:
         with tempfile.TemporaryDirectory() as folder:
