@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from affectus.nn.lstm import CHUNK, LSTM, _Steps
+from affectus.nn.lstm import CHUNK, LSTM, _is_for_onednn, _Steps
 from affectus.nn.packing import Packing
 
 LENGTHS = torch.tensor([5, 2 * CHUNK + 3, 1])
@@ -62,6 +62,28 @@ def test_gradient_of_the_steps(sizes: list[int]) -> None:
     shapes = ((sum(sizes), 3), (8, 3), (8,), (8, 2))
     inputs = tuple(torch.randn(shape, dtype=torch.double, requires_grad=True) for shape in shapes)
     assert torch.autograd.gradcheck(lambda *given: _Steps.apply(*given, sizes), inputs)
+
+
+@pytest.mark.parametrize("bidirectional", [False, True])
+@pytest.mark.parametrize(
+    "lengths", [[70, 64, 40, 33, 33, 32, 31, 9, 9, 1, 0], [3], [33] * 9], ids=["many", "one", "alike"]
+)
+def test_small_states_in_single_precision_equal_the_written_out_steps(lengths: list[int], bidirectional: bool) -> None:
+    torch.manual_seed(0)
+    layer = LSTM(4, 3, layers=2, bidirectional=bidirectional)
+    mask = torch.rand(len(lengths), 80).argsort(dim=1) < torch.tensor(lengths).unsqueeze(1)
+    x = torch.randn(*mask.shape, 4, requires_grad=True)
+    assert _is_for_onednn(x)
+    inputs, weights = (x, *layer.parameters()), torch.randn(*mask.shape, layer.width)
+    y = layer(x, mask)
+    found = torch.autograd.grad((y * weights).sum(), inputs)
+    exact = layer.double()(x.double(), mask)
+    assert exact.abs().max() > 0.1
+    torch.testing.assert_close(y.double(), exact, rtol=0, atol=1e-6)
+    expected = torch.autograd.grad((exact * weights).sum(), (x, *layer.parameters()))
+    for a, b in zip(found, expected, strict=True):
+        torch.testing.assert_close(a.double(), b.double(), rtol=1e-5, atol=1e-5)
+        assert (b != 0).any()
 
 
 def test_dropout_is_between_the_layers_and_in_training_alone() -> None:

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn.utils.rnn import pack_padded_sequence
 
-from affectus.nn.packing import Packing, with_zero
+from affectus.nn.packing import BLOCK_STEPS, Blocks, Packing, with_zero
 
 MASK = torch.tensor(
     [
@@ -57,3 +57,18 @@ def test_nothing_at_all(shape: tuple[int, int]) -> None:
     assert torch.equal(packing.unpack(rows), torch.zeros(*shape, 2))
     assert torch.equal(packing.last(rows), torch.zeros(shape[0], 2))
     assert packing.turned.shape == packing.steps.shape == (0,)
+
+
+@pytest.mark.parametrize("sizes", [[3, 3, 1], [9] * BLOCK_STEPS + [8], [20] * (2 * BLOCK_STEPS) + [5, 1]])
+def test_rows_in_blocks(sizes: list[int]) -> None:
+    blocks = Blocks.of(sizes, torch.device("cpu"))
+    rows = torch.arange(1.0, sum(sizes) + 1).unsqueeze(1)
+    spread = blocks.spread(rows)
+    assert torch.equal(blocks.collect(spread), rows)
+    given = torch.split(rows.squeeze(1), sizes)
+    for t, block in enumerate(spread):
+        assert block.shape[1] % 8 == 0
+        assert block.shape[1] - sizes[t * blocks.steps] < 8
+        for step, row in enumerate(block.squeeze(2), start=t * blocks.steps):
+            own = given[step].tolist() if step < len(sizes) else []
+            assert row.tolist() == own + [0.0] * (len(row) - len(own))

@@ -116,10 +116,8 @@ MEMORY = "which utterances are remembered"
 ALLOWED = {
     "nn/packing.py:sizes": LENGTHS,
     "nn/packing.py:index": LENGTHS,
-    "nn/packing.py:steps": LENGTHS,
     "nn/masking.py:to_front": LENGTHS,
     "nn/stepping.py:in_step": LENGTHS,
-    "nn/stepping.py:_first": LENGTHS,
     "nn/systems.py:forward": LENGTHS,
     "nn/normalization.py:forward": "which rows are real; not on a GPU, see below",
     "nn/crossmodal.py:forward": BRANCH,

@@ -3,6 +3,9 @@
 On a CPU PyTorch's own layer goes through padding, or, over packed sequences, takes a gradient that is slow for long
 ones; and it keeps only the last of the cell's states, where memory fusion needs them all. Here padding costs nothing,
 and every state and cell is there. ``affectus.nn.recurrent`` has the dropouts of Keras instead.
+
+Where input and state are small, a step takes longer to begin than to compute. There PyTorch's layer over padded steps,
+which oneDNN goes through in one call, is the faster one, in spite of the padding.
 """
 
 from typing import Any
@@ -18,6 +21,9 @@ from affectus.nn.tracing import State, is_plain, run_steps
 
 CHUNK = 16
 """Steps whose gates go backward together: few enough to stay in the processor's cache."""
+WEIGHTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+SMALL = 128
+"""Widths of input and state together up to which oneDNN's steps are faster in spite of their padding."""
 
 
 class LSTM(nn.Module):
@@ -78,9 +84,9 @@ class LSTM(nn.Module):
         for layer in range(self.layer.num_layers):
             if layer and self.layer.dropout:
                 rows = rows * draw_factors(rows, self.layer.dropout) if self.training else rows
-            forward = self._direction(rows, packing, f"l{layer}")[0]
+            forward = self._states(rows, packing, f"l{layer}")
             if self.layer.bidirectional:
-                backward = self._direction(rows[packing.turned], packing, f"l{layer}_reverse")[0]
+                backward = self._states(rows[packing.turned], packing, f"l{layer}_reverse")
                 forward = torch.cat([forward, backward[packing.turned]], dim=-1)
             rows = forward
         return rows
@@ -89,16 +95,46 @@ class LSTM(nn.Module):
         """Map packed rows (N, dim) to the states and the cells of the first layer forward, each (N, hidden)."""
         return self._direction(rows, packing, "l0")
 
+    def _weights(self, suffix: str) -> tuple[Tensor, ...]:
+        return tuple(getattr(self.layer, f"{name}_{suffix}") for name in WEIGHTS)
+
+    def _states(self, rows: Tensor, packing: Packing, suffix: str) -> Tensor:
+        """One direction of a layer."""
+        small = rows.shape[1] + self.layer.hidden_size <= SMALL
+        if packing.padded or not (small and packing.sizes and _is_for_onednn(rows)):
+            return self._direction(rows, packing, suffix)[0]
+        found: Tensor = in_full(_in_blocks, rows, packing, *self._weights(suffix))
+        return found
+
     def _direction(self, rows: Tensor, packing: Packing, suffix: str) -> tuple[Tensor, Tensor]:
-        inner, recurrent, bias, recurrent_bias = (
-            getattr(self.layer, f"{name}_{suffix}") for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-        )
+        inner, recurrent, bias, recurrent_bias = self._weights(suffix)
         if packing.padded:
             return _plain(rows, inner, bias + recurrent_bias, recurrent, packing)
         found: tuple[Tensor, Tensor] = in_full(
             _Steps.apply, rows, inner, bias + recurrent_bias, recurrent, packing.sizes
         )
         return found
+
+
+def _is_for_onednn(rows: Tensor) -> bool:
+    """True where PyTorch goes through padded steps in one call of oneDNN, whose gradient it has."""
+    single = rows.dtype in (torch.float32, torch.bfloat16)  # in bfloat16 it is made single precision first
+    if not single or rows.device.type != "cpu":
+        return False
+    return torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call,no-any-return]
+
+
+def _in_blocks(rows: Tensor, packing: Packing, *weights: Tensor) -> Tensor:
+    """What :class:`_Steps` does, but for the cells, by PyTorch's layer over blocks of padded steps."""
+    blocks = packing.blocks
+    h = c = rows.new_zeros(1, blocks.samples[0], weights[1].shape[1])
+    found = []
+    for x in blocks.spread(rows):
+        start = h[:, : x.shape[1]].contiguous(), c[:, : x.shape[1]].contiguous()
+        # bias; one layer; no dropout; whether a gradient may be wanted; one direction; steps first
+        y, h, c = torch.lstm(x, start, weights, True, 1, 0.0, torch.is_grad_enabled(), False, False)
+        found.append(y)
+    return blocks.collect(found)
 
 
 def _plain(rows: Tensor, inner: Tensor, bias: Tensor, recurrent: Tensor, packing: Packing) -> tuple[Tensor, Tensor]:

@@ -10,7 +10,7 @@ def zero_masked(x: Tensor, mask: Tensor) -> Tensor:
     """Return (..., d) with the rows where ``mask`` (...) is False set to zero, whatever they hold."""
     if x.dtype == torch.bool:  # onnxruntime chooses between numbers alone
         return x & mask.unsqueeze(-1)
-    return torch.where(mask.unsqueeze(-1), x, torch.zeros_like(x))
+    return torch.where(mask.unsqueeze(-1), x, x.new_zeros(()))
 
 
 def masked_mean(x: Tensor, mask: Tensor) -> Tensor:
@@ -41,6 +41,8 @@ def to_front(x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         longest, order = mask.shape[1], front_order(mask)
     else:
         longest = max(int(lengths.max()), 1)
+        if not mask.is_cuda and torch.equal(mask, real_steps(lengths, mask.shape[1])):  # as is most often
+            return zero_masked(x[:, :longest], mask[:, :longest]), lengths
         order = (~mask).to(torch.uint8).argsort(dim=1, stable=True)[:, :longest]  # (B, T')
     front = x.gather(1, order.unsqueeze(-1).expand(*order.shape, x.shape[-1]))
     return zero_masked(front, real_steps(lengths, longest)), lengths

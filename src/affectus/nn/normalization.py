@@ -122,12 +122,11 @@ def _moments_by_step(
     """Mean and variance of each step's real values, and (steps,) bool, which steps have more than one."""
     none = rows.new_zeros(steps)
     if everywhere:
-        # each row's own, then put together: the values are gone through once
         count = none.index_add(0, step, torch.full_like(step, rows.shape[1]).to(rows))
-        row_var, row_mean = torch.var_mean(rows, dim=1, correction=0)
-        mean = none.index_add(0, step, row_mean * rows.shape[1]) / count.clamp(min=1)
-        spread = row_var + (row_mean - mean[step]).square()
-        return mean, none.index_add(0, step, spread * rows.shape[1]) / count.clamp(min=1), count > 1
+        mean = none.index_add(0, step, rows.sum(dim=1)) / count.clamp(min=1)
+        # torch.var_mean over rows takes six times as long
+        spread = (rows - mean[step].unsqueeze(1)).square().sum(dim=1)
+        return mean, none.index_add(0, step, spread) / count.clamp(min=1), count > 1
     count = sum_over(none.index_add(0, step, real.sum(dim=1).to(rows)))
     mean = sum_over(none.index_add(0, step, (rows * real).sum(dim=1))) / count.clamp(min=1)
     squares = sum_over(none.index_add(0, step, ((rows - mean[step].unsqueeze(1)).square() * real).sum(dim=1)))

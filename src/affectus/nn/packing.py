@@ -8,6 +8,7 @@ In plain form (:mod:`affectus.nn.tracing`) nothing is cut out: the rows are all 
 order of the samples, and there are no ``sizes``. A recurrence then leaves its state as it is at a masked row.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -75,7 +76,10 @@ class Packing:
         if self.padded:
             return (self.mask.cumsum(dim=1) - 1).clamp(min=0).T.flatten()
         sizes = torch.tensor(self.sizes, dtype=torch.int64, device=self.mask.device)
-        return torch.arange(len(self.sizes), device=self.mask.device).repeat_interleave(sizes)
+        # what the length of the result is need not be read from the device
+        return torch.arange(len(self.sizes), device=self.mask.device).repeat_interleave(
+            sizes, output_size=sum(self.sizes)
+        )
 
     @cached_property
     def _order(self) -> Tensor:
@@ -137,9 +141,63 @@ class Packing:
         return self._starts[length - 1 - self.steps] + self._sample
 
     @cached_property
+    def blocks(self) -> "Blocks":
+        """The packed rows with a little padding."""
+        return Blocks.of(self.sizes, self.mask.device)
+
+    @cached_property
     def _sample(self) -> Tensor:
         """(N,) the sample of each row, the longest being 0."""
         return torch.arange(len(self.steps), device=self.mask.device) - self._starts[self.steps]
+
+
+BLOCK_STEPS, BLOCK_SAMPLES = 32, 8
+"""Steps and samples of a block are multiples of it, or, of few steps, a multiple of :data:`BLOCK_SAMPLES`."""
+
+
+@dataclass(frozen=True, eq=False)
+class Blocks:
+    """Packed rows in a few padded blocks, each of as many samples as its first step has.
+
+    A library that takes padded steps then goes through little padding, and sees few different shapes: it builds its
+    code for every shape it has not seen.
+
+    Attributes:
+        steps: of each block.
+        samples: of each block.
+        place: (N,) where each packed row stands when the blocks, each (steps, samples), stand one after the other.
+    """
+
+    steps: int
+    samples: list[int]
+    place: Tensor
+
+    @classmethod
+    def of(cls, sizes: Sequence[int], device: torch.device) -> "Blocks":
+        """Lay out rows by the number of samples at each step."""
+        steps = min(BLOCK_STEPS, _up(len(sizes), BLOCK_SAMPLES))
+        samples = [_up(size, BLOCK_SAMPLES) for size in sizes[::steps]]
+        count = torch.tensor(sizes, dtype=torch.int64, device=device)
+        step = torch.arange(len(sizes), device=device).repeat_interleave(count, output_size=sum(sizes))
+        before = count.cumsum(0) - count  # rows
+        width = torch.tensor(samples, dtype=torch.int64, device=device).repeat_interleave(steps)[: len(sizes)]
+        start = width.cumsum(0) - width
+        return cls(steps, samples, torch.arange(len(step), device=device) + (start - before)[step])
+
+    def spread(self, rows: Tensor) -> list[Tensor]:
+        """Return the blocks (steps, samples, d) of (N, d), zero where there is no row."""
+        padded = rows.new_zeros(self.steps * sum(self.samples), rows.shape[1]).index_copy(0, self.place, rows)
+        parts = torch.split(padded, [self.steps * count for count in self.samples])
+        return [part.view(self.steps, count, -1) for part, count in zip(parts, self.samples, strict=True)]
+
+    def collect(self, blocks: Sequence[Tensor]) -> Tensor:
+        """Return the rows (N, d) of blocks."""
+        return torch.cat([block.flatten(0, 1) for block in blocks]).index_select(0, self.place)
+
+
+def _up(count: int, multiple: int) -> int:
+    """Return the next multiple that is not smaller."""
+    return -(-count // multiple) * multiple
 
 
 def with_zero(rows: Tensor) -> Tensor:

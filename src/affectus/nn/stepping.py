@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from affectus.nn.masking import real_steps, to_front, zero_masked
+from affectus.nn.masking import to_front, zero_masked
 from affectus.nn.tracing import is_plain
 from affectus.vocabulary import TEXT, View
 
@@ -48,7 +48,7 @@ def in_step(
         n = lengths[name]
         # a modality that sets the steps is taken as it is
         same = not is_plain() and bool(((n == steps) | (n == 0)).all())
-        found[name] = _first(x, masks[name], n, len(i)) if same else _parts(x, masks[name], i, count)
+        found[name] = _first(x, masks[name], len(i)) if same else _parts(x, masks[name], i, count)
     return found, {name: real & (lengths[name] > 0).unsqueeze(1) for name in features}
 
 
@@ -71,13 +71,10 @@ def equal_parts(x: Tensor, mask: Tensor, count: int) -> Tensor:
     return _parts(x, mask, torch.arange(count, device=x.device), torch.tensor([[count]], device=x.device))
 
 
-def _first(x: Tensor, mask: Tensor, lengths: Tensor, width: int) -> Tensor:
+def _first(x: Tensor, mask: Tensor, width: int) -> Tensor:
     """Real steps (B, width, dim) at the front, zero after them."""
-    real = real_steps(lengths, mask.shape[1])
-    front = zero_masked(x, mask) if torch.equal(mask, real) else to_front(x, mask)[0]
-    if front.shape[1] == width:
-        return front
-    return F.pad(front, (0, 0, 0, width - front.shape[1]))  # which cuts where there is more
+    front = to_front(x, mask)[0]
+    return front if front.shape[1] == width else F.pad(front, (0, 0, 0, width - front.shape[1]))
 
 
 def _parts(x: Tensor, mask: Tensor, i: Tensor, count: Tensor) -> Tensor:
