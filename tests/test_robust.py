@@ -1,5 +1,7 @@
 """Commands that are killed, find no room, no permission, or another process in their folder."""
 
+import datetime
+import errno
 import json
 import os
 import resource
@@ -8,9 +10,10 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -78,8 +81,20 @@ def _bundle(path: Path) -> Path:
     return path
 
 
+def _texts(folder: Path) -> Path:
+    """Write two texts, of which utterances can be made without a model."""
+    folder.mkdir(exist_ok=True)
+    for name, text in (("a", "Good film. It is short."), ("b", "Bad end. I hate it.")):
+        (folder / f"{name}.txt").write_text(text, encoding="utf-8")
+    return folder
+
+
 def _commands(corpus: Path, bundle: Path, out: Path) -> dict[str, list[str]]:
     return {
+        "extract": [
+            *("extract", str(_texts(bundle.parent / "texts")), "--text", "none", "--recognizer", "none"),
+            *("--no-vision", "--cache", str(bundle.parent / "cache"), "--out", str(out)),
+        ],
         "train": ["train", "mtmm_es", str(corpus), "--tasks", "polarity", *SMALL, "-q", "--out", str(out)],
         "import": ["import", "mosi-npz", str(bundle), "--out", str(out)],
         "benchmark": [
@@ -88,6 +103,21 @@ def _commands(corpus: Path, bundle: Path, out: Path) -> dict[str, list[str]]:
         ],
         "tune": ["tune", "mtmm_es", str(corpus), "--trials", "1", *SMALL, "-q", "--out", str(out)],
     }
+
+
+@pytest.fixture
+def read_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let files be read in this process, since another takes seconds to start."""
+    from affectus.features.media import extraction
+    from affectus.features.media.recording import Extractor
+    from affectus.features.media.workers import Event, Task, read_task
+
+    def run_tasks(tasks: Sequence[Task], settings: Any, *, threads: int, **_: Any) -> Iterator[Event]:
+        extractor = Extractor(settings, threads=threads)
+        for number, task in enumerate(tasks):
+            yield read_task(extractor, number, task, lambda _: None)
+
+    monkeypatch.setattr(extraction, "run_tasks", run_tasks)
 
 
 @contextmanager
@@ -102,7 +132,8 @@ def _no_file_larger_than(size: int) -> Iterator[None]:
 
 
 @linux
-@pytest.mark.parametrize("command", ["train", "import", "benchmark", "tune"])
+@pytest.mark.usefixtures("read_here")
+@pytest.mark.parametrize("command", ["train", "import", "extract", "benchmark", "tune"])
 def test_no_room_is_one_sentence_and_the_same_command_goes_on(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str
 ) -> None:
@@ -120,8 +151,22 @@ def test_no_room_is_one_sentence_and_the_same_command_goes_on(
     assert "Traceback" not in said
     assert not list(tmp_path.rglob("*.part"))
     assert main(arguments) == 0
-    if command == "import":
-        assert len(load_corpus(out)) == 200
+    if command in ("import", "extract"):
+        assert len(load_corpus(out)) == {"import": 200, "extract": 4}[command]
+
+
+@linux
+def test_a_file_is_not_passed_over_because_there_is_no_room_for_it(tmp_path: Path) -> None:
+    from affectus.features.media.extraction import extract
+    from affectus.features.media.settings import Extraction
+
+    texts, settings = _texts(tmp_path / "texts"), Extraction(text="none", vision="none", recognizer="none")
+    rng = np.random.default_rng(0)
+    (texts / "b.txt").write_text("".join(f"Say {rng.bytes(20).hex()}. " for _ in range(200)), encoding="utf-8")
+    with _no_file_larger_than(4500), pytest.raises(AffectusError, match="No space left while writing"):
+        extract(texts, settings, cache=tmp_path / "cache")
+    found = extract(texts, settings, cache=tmp_path / "cache", jobs=0)
+    assert (found.cached, found.skipped, len(found.corpus)) == (1, {}, 202)
 
 
 @linux
@@ -158,26 +203,98 @@ def test_a_read_only_place_is_one_sentence(folder: Path, tmp_path: Path) -> None
 
 
 @linux
-@pytest.mark.parametrize("command", ["train", "benchmark", "import"])
+@pytest.mark.usefixtures("read_here")
+@pytest.mark.parametrize("command", ["train", "benchmark", "import", "extract"])
 def test_two_processes_on_one_folder(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str
 ) -> None:
+    if command == "tune":
+        pytest.importorskip("optuna")
     out = tmp_path / "out"
     arguments = _commands(folder, _bundle(tmp_path / "bundle.npz"), out)[command]
-    with claim(out) if command == "import" else lock_folder(out):
+    with claim(out) if command in ("import", "extract") else lock_folder(out):
         assert main(arguments) == 2
         said = " ".join(capsys.readouterr().err.split())
-        assert f"error: Another affectus is writing in {out}" in said or "error: Another affectus is writing" in said
+        assert "error: Another affectus is writing in" in said
         assert said.count("error:") == 1
         assert not [path for path in out.rglob("*") if path.name != ".lock"]
     assert main(arguments) == 0
 
 
-def test_a_clock_that_is_set_back_changes_nothing(
+@linux
+def test_two_searches_in_one_folder_share_its_trials(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    arguments = ["train", "mtmm_es", str(folder), "--tasks", "polarity", *SMALL, "-q", "--out"]
-    assert main([*arguments, str(tmp_path / "straight")]) == 0
+    pytest.importorskip("optuna")
+    from affectus.studies import tuning
+
+    arguments = _commands(folder, _bundle(tmp_path / "bundle.npz"), tmp_path / "out")["tune"]
+    arguments[arguments.index("--trials") + 1] = "2"
+    train, codes = tuning.train, []
+
+    def meanwhile(*given: Any, **more: Any) -> Any:
+        if not codes:  # the same command, while the first trains its first trial
+            codes.append(0)
+            codes.append(main(arguments))
+        return train(*given, **more)
+
+    monkeypatch.setattr(tuning, "train", meanwhile)
+    assert main(arguments) == 0
+    assert codes == [0, 0]
+    trials = tuning.read_tuned(tmp_path / "out").trials
+    assert [(trial["number"], trial["state"]) for trial in trials] == [(0, "complete"), (1, "complete")]
+
+
+def test_a_trial_that_finds_no_room_is_trained_when_there_is_some(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("optuna")
+    import affectus.models.storage
+    from affectus.studies.tuning import read_tuned
+
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    arguments = _commands(folder, _bundle(tmp_path / "bundle.npz"), tmp_path / "out")["tune"]
+    with monkeypatch.context() as patched:
+        patched.setattr(affectus.models.storage, "save_file", full)
+        assert main(arguments) == 2
+    assert "error: No space left while writing" in " ".join(capsys.readouterr().err.split())
+    assert main(arguments) == 0
+    assert [(trial["number"], trial["state"]) for trial in read_tuned(tmp_path / "out").trials] == [(0, "complete")]
+
+
+def _results(command: str, out: Path) -> dict[str, Any]:
+    """Return what a command came to, but for what tells of times."""
+    if command in ("import", "extract"):
+        corpus = load_corpus(out)
+        features = {name: ragged.values.tobytes() for name, ragged in corpus.features.items()}
+        return {"rows": corpus.table.to_dicts(), "notes": corpus.card.notes, **features}
+    if command == "tune":
+        from affectus.studies.tuning import read_tuned
+
+        return {str(trial["number"]): (trial["state"], trial["value"]) for trial in read_tuned(out).trials}
+    runs = {str(path.relative_to(out)): path.read_bytes() for path in out.rglob("model.safetensors")}
+    assert runs
+    assert all(json.loads(path.read_text())["seconds"] >= 0 for path in out.rglob("result.json"))
+    return runs
+
+
+@pytest.mark.usefixtures("read_here")
+@pytest.mark.parametrize("command", ["train", "import", "extract", "benchmark", "tune"])
+def test_a_clock_that_is_set_back_changes_nothing(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    if command == "tune":
+        pytest.importorskip("optuna")
+
+    def run(name: str) -> dict[str, Any]:
+        (tmp_path / name).mkdir()
+        out = tmp_path / name / "out"
+        assert main(_commands(folder, _bundle(tmp_path / name / "bundle.npz"), out)[command]) == 0
+        return _results(command, out)
+
+    straight = run("straight")
     now = [time.time()]
 
     def earlier() -> float:
@@ -186,10 +303,20 @@ def test_a_clock_that_is_set_back_changes_nothing(
 
     monkeypatch.setattr(time, "time", earlier)
     monkeypatch.setattr(time, "time_ns", lambda: int(earlier() * 1e9))
-    assert main([*arguments, str(tmp_path / "back")]) == 0
-    one, two = (tmp_path / name / "seed-0" / "model.safetensors" for name in ("straight", "back"))
-    assert one.read_bytes() == two.read_bytes()
-    assert json.loads((tmp_path / "back" / "seed-0" / "result.json").read_text())["seconds"] >= 0
+    if command == "tune":
+        import optuna.storages._rdb.storage
+        import optuna.study.study
+
+        class Back(datetime.datetime):
+            """Goes back an hour each time."""
+
+            @classmethod
+            def now(cls, tz: datetime.tzinfo | None = None) -> "Back":
+                return cls.fromtimestamp(earlier(), tz)
+
+        for module in (optuna.storages._rdb.storage, optuna.study.study):
+            monkeypatch.setattr(module, "datetime", Back, raising=False)
+    assert run("back") == straight
 
 
 def _killed(code: str) -> None:

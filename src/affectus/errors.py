@@ -43,6 +43,10 @@ class AffectusError(Exception):
         super().__init__(sentence)
 
 
+class WriteError(AffectusError):
+    """A place cannot be written: the fault is not of what was to be written, so the next thing would fare no better."""
+
+
 def suggest(name: str, known: Iterable[str]) -> str | None:
     """Return ``Did you mean 'x'?`` for the known name nearest to ``name``, or None."""
     folded = {one.lower(): one for one in known}

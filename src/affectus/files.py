@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from affectus.errors import AffectusError
+from affectus.errors import AffectusError, WriteError
 
 try:
     import fcntl
@@ -30,15 +30,15 @@ _DENIED = {errno.EACCES, errno.EPERM, errno.EROFS}
 _RUST_OS_ERROR = re.compile(r"\(os error (\d+)\)")
 
 
-def explain_os_error(error: OSError, path: Path) -> AffectusError:
+def explain_os_error(error: OSError, path: Path) -> WriteError:
     """Turn a failed write into one sentence: disk full, no permission, or what the system said."""
     if error.errno in _FULL:
-        return AffectusError(
+        return WriteError(
             "No space left while writing", where=path, remedy="Free some space or choose another --out folder"
         )
     if error.errno in _DENIED:
-        return AffectusError("No permission to write", where=path, remedy="Choose another --out folder")
-    return AffectusError("Could not write", where=path, got=error.strerror or str(error))
+        return WriteError("No permission to write", where=path, remedy="Choose another --out folder")
+    return WriteError("Could not write", where=path, got=error.strerror or str(error))
 
 
 @contextlib.contextmanager

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from affectus.errors import AffectusError
+from affectus.errors import AffectusError, WriteError
 
 Alive = Callable[[], None]
 """Called from time to time by work that goes on; where nothing is heard for long, it counts as hanging."""
@@ -44,7 +44,11 @@ class Executor(Protocol):
     """Does work on items."""
 
     def run(self, work: Work, items: Sequence[Any]) -> Iterator[Ended]:
-        """Do all items and yield how each ended, in the order in which they end."""
+        """Do all items and yield how each ended, in the order in which they end.
+
+        Raises:
+            WriteError: a result cannot be written; those of the other items could not be, either.
+        """
 
 
 class Here:
@@ -59,10 +63,16 @@ class Here:
 
 
 def attempt(call: Callable[[Any, Alive], None], number: int, item: Any, alive: Alive = lambda: None) -> Ended:
-    """Do an item and return how it ended; whatever it raises is the reason that it has no result."""
+    """Do an item and return how it ended; whatever it raises is the reason that it has no result.
+
+    Raises:
+        WriteError: so does what it does.
+    """
     begun = time.monotonic()
     try:
         call(item, alive)
+    except WriteError:
+        raise
     except AffectusError as error:
         reason: str | None = str(error)
     except Exception as error:

@@ -80,6 +80,12 @@ def workers_named(title: str) -> list[int]:
 
 
 @pytest.fixture
+def find_workers() -> Callable[[str], list[int]]:
+    """Return what lists the cluster's processes of a title."""
+    return workers_named
+
+
+@pytest.fixture
 def kill_worker() -> Callable[..., bool]:
     """Return what kills a worker, once there is one of a title and something is so."""
 

@@ -1,5 +1,6 @@
 """Many machines: a real Ray cluster of two nodes on this one, with workers, nodes and drivers that are killed."""
 
+import errno
 import json
 import os
 import signal
@@ -21,8 +22,8 @@ from affectus.api import train
 from affectus.cli.main import main
 from affectus.cluster.executor import RayExecutor
 from affectus.cluster.session import Cluster
-from affectus.errors import AffectusError
-from affectus.files import write_text
+from affectus.errors import AffectusError, WriteError
+from affectus.files import claim, explain_os_error, write_text
 from affectus.parallel import Alive, Ended, Here
 from affectus.predict.parts import predict_parts
 from affectus.studies.cells import Cell, run_cells
@@ -96,6 +97,38 @@ def test_every_item_has_one_result_though_workers_and_a_node_are_killed(
 def test_the_executor_of_this_process_ends_alike(tmp_path: Path) -> None:
     ended = list(Here().run(Killing(tmp_path, 0.0), ["a", "wrong", "b"]))
     assert [(one.number, one.error) for one in ended] == [(0, None), (1, "It cannot be read in wrong."), (2, None)]
+
+
+@dataclass(frozen=True)
+class Full(Killing):
+    """Work that finds no room."""
+
+    def open(self) -> Callable[[str, Alive], None]:
+        def one(item: str, alive: Alive) -> None:
+            raise explain_os_error(OSError(errno.ENOSPC, "full"), Path(item))
+
+        return one
+
+
+def test_work_ends_where_nothing_can_be_written(tmp_path: Path) -> None:
+    with pytest.raises(WriteError, match=r"No space left while writing in a\. Free some space"):
+        list(Here().run(Full(tmp_path), ["a", "b"]))
+
+
+@pytest.mark.slow
+def test_work_of_a_cluster_ends_where_nothing_can_be_written(here: Cluster, tmp_path: Path) -> None:
+    with pytest.raises(WriteError, match=r"No space left while writing in .\. Free some space"):
+        list(RayExecutor(here, tmp_path / "scratch").run(Full(tmp_path), ["a", "b"]))
+
+
+def test_two_commands_do_not_train_into_one_folder(
+    here: Cluster, embedded: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["train", "lf_dnn", str(embedded), "--tasks", "polarity", "--cluster", here.address, "--workers", "2"]
+    with claim(tmp_path / "run"):
+        assert main([*words, "--out", str(tmp_path / "run")]) == 2
+    assert "error: Another affectus is writing" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
 
 
 DRIVER = """

@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -13,16 +14,31 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from affectus.cli.main import main
 from affectus.cluster.session import Cluster
 from affectus.cluster.training import train_together
 from affectus.cluster.tuning import search_on
+from affectus.errors import WriteError
+from affectus.files import lock_folder
 from affectus.studies.tuning import Tuned, tune
 
 pytestmark = pytest.mark.slow
 TRAINER, TRIAL = "RayTrainWorker", "ImplicitFunc"
 """What Ray calls the processes of a training and of a trial."""
+
+
+Workers = Callable[[str], list[int]]
+"""Lists the cluster's processes of a title."""
+
+
+def wait_for(ready: Callable[[], bool], seconds: float = 240.0) -> None:
+    """Wait until something is so."""
+    until = time.monotonic() + seconds
+    while not ready():
+        assert time.monotonic() < until, "it did not come to that"
+        time.sleep(0.02)
 
 
 def in_background(call: Callable[[], Any]) -> Callable[[], Any]:
@@ -69,10 +85,8 @@ def test_a_training_goes_on_from_its_last_epoch_when_a_worker_is_killed(
         assert kill_worker(TRAINER, checkpoint.is_file, place=place), "no worker was killed"
         assert not (tmp_path / name / "seed-0" / "result.json").is_file(), "it was over before"
         killed = result()
-        assert history(killed) == history(undisturbed)
         assert len(history(killed)) == 20
-        for file in ("model.safetensors", "valid.safetensors", "epochs.safetensors"):
-            assert (killed / "seed-0" / file).read_bytes() == (undisturbed / "seed-0" / file).read_bytes()
+        assert same_run(killed, undisturbed)
     assert not list(tmp_path.glob(".*.ray"))
 
 
@@ -109,6 +123,20 @@ def test_a_trial_whose_worker_is_killed_is_repeated_and_has_one_result(
     assert [trial["state"] for trial in undisturbed.trials] == ["complete"] * 3
 
 
+def test_a_trial_that_finds_no_room_is_repeated_when_there_is_some(
+    nodes: Any, embedded: Path, tmp_path: Path, find_workers: Workers
+) -> None:
+    undisturbed = search(nodes, embedded, tmp_path / "undisturbed")
+    out = tmp_path / "full"
+    result = in_background(lambda: search(nodes, embedded, out))
+    wait_for(begun(out, 1))
+    for worker in find_workers(TRIAL):
+        resource.prlimit(worker, resource.RLIMIT_FSIZE, (3000, 3000))
+    with pytest.raises(WriteError, match="No space left while writing"):
+        result()
+    assert shown(search(nodes, embedded, out)) == shown(undisturbed)
+
+
 def test_a_trial_that_brings_down_every_worker_is_listed_and_the_others_go_on(
     nodes: Any, embedded: Path, tmp_path: Path, kill_worker: Callable[..., bool]
 ) -> None:
@@ -129,12 +157,86 @@ def begin(words: list[str]) -> subprocess.Popen[bytes]:
 
 
 def kill_when(driver: subprocess.Popen[bytes], ready: Callable[[], bool]) -> None:
-    until = time.monotonic() + 120
-    while not ready() and time.monotonic() < until:
+    def come() -> bool:
         assert driver.poll() is None, "it was over before"
-        time.sleep(0.02)
+        return ready()
+
+    wait_for(come)
     os.killpg(driver.pid, signal.SIGKILL)
     driver.wait()
+
+
+def same_run(ours: Path, theirs: Path) -> bool:
+    """Return whether two runs of one seed are the same, byte for byte but for the time they took."""
+    files = ("model.safetensors", "valid.safetensors", "epochs.safetensors")
+    same = [(ours / "seed-0" / name).read_bytes() == (theirs / "seed-0" / name).read_bytes() for name in files]
+    return all(same) and history(ours) == history(theirs)
+
+
+def training_words(nodes: Any, corpus: Path, *, epochs: int = 40) -> list[str]:
+    words = ["train", "lf_dnn", str(corpus), "--tasks", "polarity", "--quiet", "--set", f"epochs={epochs}"]
+    words += ["--set", "patience=null", "--set", "batch_size=4"]
+    return [*words, "--cluster", nodes.address, "--workers", "2", "--out"]
+
+
+def test_a_training_whose_driver_is_killed_goes_on(
+    nodes: Any, embedded: Path, tmp_path: Path, find_workers: Workers
+) -> None:
+    words, out = training_words(nodes, embedded), tmp_path / "killed"
+    driver = begin([*words, str(out)])
+    kill_when(driver, (out / "seed-0" / "resume.ckpt").is_file)
+    wait_for(lambda: not find_workers(TRAINER), 30.0)  # none lives on without its driver
+    assert not (out / "seed-0" / "result.json").exists(), "it was over before"
+    state = torch.load(out / "seed-0" / "resume.ckpt", weights_only=True)["callbacks"]
+    before = next(found["history"] for found in state.values() if "history" in found)
+    assert 0 < len(before) < 40
+    assert main([*words, str(out)]) == 0
+    rows = [json.loads(line) for line in (out / "seed-0" / "history.jsonl").read_text().splitlines()]
+    assert rows[: len(before)] == before, "epochs that were trained are trained anew"  # with the seconds they took
+    assert main([*words, str(tmp_path / "undisturbed")]) == 0
+    assert same_run(out, tmp_path / "undisturbed")
+    # another, and at once again, while workers of the driver that is gone may still write
+    out = tmp_path / "again"
+    driver = begin([*words, str(out)])
+    kill_when(driver, (out / "seed-0" / "resume.ckpt").is_file)
+    orphans = find_workers(TRAINER)
+    assert main([*words, str(out)]) == 0
+    assert not set(orphans) & set(find_workers(TRAINER))
+    assert same_run(out, tmp_path / "undisturbed")
+    assert not [path for path in tmp_path.rglob(".*") if path.name != ".lock"]
+
+
+def test_workers_wait_for_one_that_was_believed_dead(
+    nodes: Any, embedded: Path, tmp_path: Path, find_workers: Workers
+) -> None:
+    out = tmp_path / "out"
+    words = [*training_words(nodes, embedded, epochs=2), str(out)]
+    with lock_folder(out):
+        result = in_background(lambda: main(words))
+        wait_for(lambda: len(find_workers(TRAINER)) == 2)
+        time.sleep(8)
+        assert not (out / "run.json").exists()
+    assert result() == 0
+    assert len(history(out)) == 2
+
+
+def test_a_worker_without_room_ends_the_others_and_the_command_goes_on(
+    nodes: Any, embedded: Path, tmp_path: Path, find_workers: Workers, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    words = [*training_words(nodes, embedded), str(out)]
+    result = in_background(lambda: main(words))
+    wait_for((out / "seed-0" / "resume.ckpt").is_file)
+    lock = str(out / ".lock")
+    first = [pid for pid in find_workers(TRAINER) if lock in map(os.path.realpath, Path(f"/proc/{pid}/fd").iterdir())]
+    assert len(first) == 1, "one worker holds the run"
+    resource.prlimit(first[0], resource.RLIMIT_FSIZE, (3000, 3000))  # a full disk, as far as it can tell
+    assert result() == 2
+    said = capsys.readouterr().err
+    assert "error: No space left while writing" in said
+    assert said.count("error:") == 1
+    assert main(words) == 0
+    assert len(history(out)) == 40
 
 
 def states(out: Path) -> dict[str, str]:

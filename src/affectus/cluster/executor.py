@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from affectus.cluster.session import Cluster
-from affectus.errors import AffectusError
+from affectus.errors import AffectusError, WriteError
 from affectus.parallel import Alive, Ended, Work, attempt
 
 ATTEMPTS = 3
@@ -42,7 +42,7 @@ class RayExecutor:
         """Do all items and yield how each ended, as they end.
 
         Raises:
-            AffectusError: Ray is missing, no cluster answers, or it is lost on the way.
+            AffectusError: Ray is missing, no cluster answers, it is lost on the way, or a result cannot be written.
         """
         if not items:
             return
@@ -78,6 +78,8 @@ class RayExecutor:
         try:
             for row in stream.iter_rows():
                 number = int(row["id"])
+                if row["unwritten"]:
+                    raise WriteError(row["unwritten"].rstrip("."))
                 if number not in told:
                     told.add(number)
                     yield Ended(number, row["error"] or None, float(row["seconds"]))
@@ -106,11 +108,21 @@ class Worker:
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Do a batch of items."""
-        ended = [self._one(int(number)) for number in batch["id"]]
+        numbers = [int(number) for number in batch["id"]]
+        ended, unwritten = [], []
+        for number in numbers:
+            try:
+                ended.append(self._one(number))
+            except WriteError as error:
+                ended.append(Ended(number))
+                unwritten.append(str(error))
+            else:
+                unwritten.append("")
         return {
-            "id": [one.number for one in ended],
+            "id": numbers,
             "error": [one.error or "" for one in ended],
             "seconds": [one.seconds for one in ended],
+            "unwritten": unwritten,
         }
 
     def _one(self, number: int) -> Ended:

@@ -1,5 +1,6 @@
 """Ray Train: one run by several workers, who find each other through Ray and train through Lightning."""
 
+import contextlib
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,10 +13,13 @@ from affectus.corpus import load_corpus
 from affectus.corpus.storage import corpus_hash
 from affectus.errors import AffectusError
 from affectus.evaluation import Scorer
-from affectus.files import write_text
+from affectus.files import claim, lock_folder, write_text
 from affectus.training import Run, build_config, load_run, train_run
 from affectus.training.config import RunConfig
 from affectus.training.team import Team, check_together, own_folder
+
+PATIENCE = 30.0
+"""Seconds to wait for a worker of a driver that is gone, which ends within some."""
 
 
 @dataclass(frozen=True)
@@ -61,25 +65,30 @@ def train_together(
     config = build_config(model, load_corpus(folder), **settings)
     check_together(config, workers)
     scratch = out.parent / f".{out.name}.ray"
-    shutil.rmtree(scratch, ignore_errors=True)
-    scratch.mkdir(parents=True)
     order = Order(config, folder, out, cluster.threads, device, scratch / "failure")
-    try:
-        with cluster.connected() as ray:
-            room = cluster.places(ray)
-            if room < workers:
-                raise AffectusError(
-                    "The cluster has no room for so many workers",
-                    where=cluster.address,
-                    got=workers,
-                    expected=f"at most {room}",
-                )
-            _run(ray, cluster, order, workers, scratch)
-        if order.failure.is_file():
-            raise AffectusError(order.failure.read_text(encoding="utf-8").rstrip("."))
-    finally:
+    with claim(out):  # the workers hold the folder while they train, the driver for all the time
         shutil.rmtree(scratch, ignore_errors=True)
+        try:
+            scratch.mkdir()
+            with cluster.connected() as ray:
+                room = cluster.places(ray)
+                if room < workers:
+                    raise AffectusError(
+                        "The cluster has no room for so many workers",
+                        where=cluster.address,
+                        got=workers,
+                        expected=f"at most {room}",
+                    )
+                _run(ray, cluster, order, workers, scratch)
+            _raise_failure(order)
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
     return load_run(out)
+
+
+def _raise_failure(order: Order) -> None:
+    if order.failure.is_file():
+        raise AffectusError(order.failure.read_text(encoding="utf-8").rstrip("."))
 
 
 def _run(ray: Any, cluster: Cluster, order: Order, workers: int, scratch: Path) -> None:
@@ -100,6 +109,7 @@ def _run(ray: Any, cluster: Cluster, order: Order, workers: int, scratch: Path) 
     try:
         trainer.fit()
     except Exception as error:  # what Ray raises has no common class
+        _raise_failure(order)
         raise AffectusError(
             "The workers did not come to an end",
             where=cluster.address,
@@ -118,9 +128,13 @@ def work_together(config: Mapping[str, Any]) -> None:
     number, workers = context.get_world_rank(), context.get_world_size()
     if order.failure.is_file():
         return
-    with own_folder(number, order.out) as mine:
-        torch.distributed.barrier()  # all have seen how far the run is
-        try:
+    try:
+        if not number:
+            with lock_folder(order.out, wait=PATIENCE):
+                pass  # nobody whose driver or group is gone writes there any more
+        torch.distributed.barrier()
+        with own_folder(number, order.out) as mine:
+            torch.distributed.barrier()  # all have seen how far the run is
             train_run(
                 order.config,
                 load_corpus(order.corpus),
@@ -131,9 +145,11 @@ def work_together(config: Mapping[str, Any]) -> None:
                 device=order.device,
                 team=Team(number, workers, trainer_options),
             )
-        except AffectusError as error:
+            torch.distributed.barrier()
+    except AffectusError as error:
+        with contextlib.suppress(AffectusError):  # on a full disk there may be no room for it either
             write_text(order.failure, str(error))
-        torch.distributed.barrier()
+        raise  # so that Ray ends the others, who may wait for this one
 
 
 def trainer_options() -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from affectus.cluster.executor import ATTEMPTS
 from affectus.cluster.session import Cluster
 from affectus.corpus import load_corpus
-from affectus.errors import AffectusError
+from affectus.errors import AffectusError, WriteError
 from affectus.studies.tuning import (
     Ending,
     Job,
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 ENDED = "ended"
 STATE, VALUE, REASON, EPOCH = "state", "value", "reason", "epoch"
+UNWRITTEN = "unwritten"
+"""The state of a trial that has not ended, since nothing can be written."""
 
 
 def search_on(cluster: Cluster) -> Any:
@@ -79,6 +81,8 @@ def _search(ray: Any, cluster: Cluster, job: Job, report: TrialReporter | None) 
     finally:
         study.close()
         shutil.rmtree(scratch, ignore_errors=True)
+    if study.unwritten is not None:
+        raise study.unwritten
 
 
 def train_here(config: Mapping[str, Any], job: Job) -> None:
@@ -90,7 +94,10 @@ def train_here(config: Mapping[str, Any], job: Job) -> None:
         return False  # the driver ends what is to be given up
 
     corpus = without_test(load_corpus(job.corpus))
-    state, value, reason = train_trial(job, config["number"], config["settings"], corpus, tell)
+    try:
+        state, value, reason = train_trial(job, config["number"], config["settings"], corpus, tell)
+    except WriteError as error:
+        state, value, reason = UNWRITTEN, None, str(error)
     tune.report({EPOCH: -1, VALUE: value, STATE: state, REASON: reason, ENDED: True})
 
 
@@ -101,6 +108,7 @@ class Study:
         self.job, self.report = job, report
         self.study = open_study_database(job.out, job.facts["metric"])
         self.open: dict[str, tuple[optuna.trial.Trial, Pruning, ExitStack]] = {}
+        self.unwritten: WriteError | None = None
 
     @property
     def full(self) -> bool:
@@ -113,7 +121,9 @@ class Study:
             held.close()
 
     def begin(self, name: str) -> dict[str, Any] | None:
-        """Return the configuration of a trial to train; None if there are enough."""
+        """Return the configuration of a trial to train; None if there are enough, or nothing can be written."""
+        if self.unwritten is not None:
+            return None
         held = ExitStack()
         trial, settings = next_trial(self.job, self.study, held)
         if trial is None:
@@ -135,6 +145,10 @@ class Study:
         ending: Ending
         if error or result is None:
             ending = "failed", None, f"The worker that had it ended, {ATTEMPTS} times."
+        elif result.get(STATE) == UNWRITTEN:
+            self.unwritten = WriteError(str(result[REASON]).rstrip("."))
+            held.close()
+            return
         elif result.get(ENDED):
             ending = result[STATE], result[VALUE], result[REASON]
         else:

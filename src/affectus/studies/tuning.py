@@ -26,7 +26,7 @@ import yaml
 from affectus.api import train
 from affectus.corpus import Corpus, load_corpus
 from affectus.corpus.storage import corpus_hash
-from affectus.errors import AffectusError, unknown_name
+from affectus.errors import AffectusError, WriteError, unknown_name
 from affectus.files import explain_os_error, lock_folder, read_json, sweep, write_text
 from affectus.models import MODELS, ModelEntry
 from affectus.models.space import Axis, Choice, Real, Whole, widened
@@ -446,7 +446,9 @@ def open_study_database(out: Path, metric: str) -> "optuna.Study":
 
 def _help(job: Job) -> None:
     end_with_parent()
-    _work(job, without_test(load_corpus(job.corpus)), None)
+    # where nothing can be written, the process that this one helps says so
+    with contextlib.suppress(WriteError), _explained(job.out):
+        _work(job, without_test(load_corpus(job.corpus)), None)
 
 
 def _work(job: Job, corpus: Corpus, report: TrialReporter | None) -> None:
@@ -581,6 +583,9 @@ def train_trial(
         settings: that are tried.
         corpus: without its test split.
         hopeless: told the figure after each epoch of the first seed; True gives the trial up.
+
+    Raises:
+        WriteError: there is no room, or no permission to write; the trial has not ended.
     """
     facts, metric = job.facts, job.facts["metric"]
     options, training = _sorted(MODELS[facts["model"]], settings)
@@ -612,6 +617,8 @@ def train_trial(
         values = valid_figures(run, facts["protocol"])[metric]
     except Pruned:
         return "pruned", None, ""
+    except WriteError:
+        raise  # no fault of the settings: the trial is trained when there is room again
     except AffectusError as error:
         return "failed", None, str(error)
     except Exception as error:

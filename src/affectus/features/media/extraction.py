@@ -13,7 +13,7 @@ from affectus.corpus.align import align_corpus
 from affectus.corpus.corpus import build_corpus
 from affectus.corpus.parts import Part, open_parts, part_key, part_path, utterance_table, write_parts
 from affectus.corpus.storage import load_corpus
-from affectus.errors import AffectusError
+from affectus.errors import AffectusError, WriteError
 from affectus.features.media.cache import cache_folder, cache_key, cached
 from affectus.features.media.recording import Extractor
 from affectus.features.media.settings import Extraction
@@ -119,7 +119,8 @@ def extract(
         executor: reads the files, in place of processes of this machine; its machines must see the cache.
 
     Raises:
-        AffectusError: nothing can be read, or an option is wrong. One file of several that cannot be read is no error.
+        AffectusError: nothing can be read or written, or an option is wrong. One file of several that cannot be read is
+            no error.
     """
     settings = settings or Extraction()
     plan = plan_sources(source, manifest=manifest, transcript=transcript, turns=turns)
@@ -288,6 +289,8 @@ def _read(
 
     def handle(event: Event) -> None:
         nonlocal done
+        if event.unwritten and event.error is not None:
+            raise WriteError(event.error.rstrip("."))
         task = tasks[event.number]
         finished = event.done or event.error is not None
         shares[event.number] = 1.0 if finished else event.share

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from affectus.corpus.storage import save_corpus
-from affectus.errors import AffectusError
+from affectus.errors import AffectusError, WriteError
 from affectus.features.media.cache import cached
 from affectus.features.media.recording import Extractor, Source
 from affectus.features.media.settings import Extraction
@@ -42,6 +42,7 @@ class Event:
         share: how much of it is done, 0 to 1.
         done: it is written.
         error: why it could not be read.
+        unwritten: it could be read, but what came of it could not be written.
     """
 
     number: int
@@ -49,6 +50,7 @@ class Event:
     share: float = 0.0
     done: bool = False
     error: str | None = None
+    unwritten: bool = False
 
 
 @dataclass
@@ -157,7 +159,7 @@ def read_task(extractor: Extractor, number: int, task: Task, tell: Callable[[Eve
     try:
         save_corpus(extractor.read(task.source, report), task.folder)
     except AffectusError as error:
-        return Event(number, error=str(error))
+        return Event(number, error=str(error), unwritten=isinstance(error, WriteError))
     except MemoryError:
         return Event(number, error=f"There is not enough memory for {task.source.path}.")
     return Event(number, "done", 1.0, done=True)
@@ -183,7 +185,7 @@ class ReadFiles:
             event = read_task(extractor, 0, task, lambda _: alive())
             # a worker that was believed dead may have written it meanwhile
             if event.error is not None and not self.done(task):
-                raise AffectusError(event.error.rstrip("."))
+                raise (WriteError if event.unwritten else AffectusError)(event.error.rstrip("."))
 
         return read
 
