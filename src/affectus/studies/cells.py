@@ -5,6 +5,7 @@ cell is trained twice, a seed that was stopped resumes. A cell that fails is wri
 others go on.
 """
 
+import contextlib
 import json
 import multiprocessing
 import re
@@ -314,40 +315,65 @@ class _States:
         return Outcome(cell, None if failure else load_run(self.out / RUNS / cell.name), failure)
 
 
+@dataclass
+class _Worker:
+    """A process that trains one cell after another.
+
+    Attributes:
+        process: that was started.
+        pipe: to it and from it.
+        cell: that it trains; None while it waits.
+    """
+
+    process: SpawnProcess
+    pipe: Connection
+    cell: Cell | None = None
+
+
 def _run_in_processes(states: _States, corpus: Path, out: Path, jobs: int, threads: int, device: str) -> None:
-    # a process for each cell: one that is killed takes no other with it, and its memory goes with it
+    # to start a process costs seconds, so each is kept; one that is killed takes only the cell that it trained with it
     context = multiprocessing.get_context("spawn")
-    waiting = list(states.pending)
-    running: dict[Connection, tuple[Cell, SpawnProcess, list[str | None]]] = {}
+    waiting, workers = list(states.pending), list[_Worker]()
     try:
-        while waiting or running:
-            while waiting and len(running) < max(1, jobs // states.inner):
-                cell = waiting.pop(0)
-                receiver, sender = context.Pipe(duplex=False)
-                process = context.Process(
-                    target=_in_process, args=(sender, cell, corpus, out, states.inner, threads, device), name=cell.name
-                )
+        while waiting or any(worker.cell is not None for worker in workers):
+            while len(workers) < max(1, jobs // states.inner) and len(waiting) > len(_idle(workers)):
+                ours, theirs = context.Pipe()
+                process = context.Process(target=_serve, args=(theirs, corpus, out, states.inner, threads, device))
                 process.start()
-                sender.close()  # so that the end of the process is the end of the pipe
-                states.started(cell)
-                running[receiver] = (cell, process, [])
-            for ready in wait(list(running)):
-                assert isinstance(ready, Connection)
-                cell, process, result = running[ready]
+                theirs.close()  # so that the end of the process is the end of the pipe
+                workers.append(_Worker(process, ours))
+            for worker in _idle(workers)[: len(waiting)]:
+                worker.cell = waiting.pop(0)
+                worker.process.name = worker.cell.name
+                states.started(worker.cell)
+                with contextlib.suppress(OSError):  # it has died: seen below
+                    worker.pipe.send(worker.cell)
+            for ready in wait([worker.pipe for worker in workers]):
+                worker = next(one for one in workers if one.pipe is ready)
                 try:
-                    message = ready.recv()
+                    message = worker.pipe.recv()
                 except (EOFError, OSError):
-                    process.join()
-                    del running[ready]
-                    states.ended(cell, result[0] if result else _said_nothing(process.exitcode))
+                    worker.process.join()
+                    worker.pipe.close()
+                    workers.remove(worker)
+                    if worker.cell is not None:
+                        states.ended(worker.cell, _said_nothing(worker.process.exitcode))
                     continue
+                assert worker.cell is not None
                 if isinstance(message, SeedEvent):
-                    states.epoch(cell, message)
+                    states.epoch(worker.cell, message)
                 else:
-                    result.append(message[0])
+                    states.ended(worker.cell, message[0])
+                    worker.cell = None
     finally:
-        for _, process, _ in running.values():
-            process.terminate()
+        for worker in workers:
+            worker.pipe.close()  # one that waits for a cell ends by itself
+            if worker.cell is not None:
+                worker.process.terminate()
+
+
+def _idle(workers: Sequence[_Worker]) -> list[_Worker]:
+    return [worker for worker in workers if worker.cell is None]
 
 
 def _said_nothing(code: int | None) -> str:
@@ -356,7 +382,12 @@ def _said_nothing(code: int | None) -> str:
     return f"Its process ended with the code {code} and said nothing"
 
 
-def _in_process(sender: Connection, cell: Cell, corpus: Path, out: Path, jobs: int, threads: int, device: str) -> None:
+def _serve(pipe: Connection, corpus: Path, out: Path, jobs: int, threads: int, device: str) -> None:
+    """In a process: train the cells that are sent until no more come."""
     end_with_parent()
-    sender.send((_train(cell, corpus, out, jobs, threads, device, sender.send),))
-    sender.close()
+    while True:
+        try:
+            cell = pipe.recv()
+        except EOFError:
+            return
+        pipe.send((_train(cell, corpus, out, jobs, threads, device, pipe.send),))
