@@ -1,7 +1,9 @@
 import json
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from affectus.corpus import Corpus, save_corpus
 from affectus.errors import AffectusError
 from affectus.files import lock_folder
 from affectus.training import Run, SeedEvent, load_run
+from affectus.training import run as training
 
 SMALL = {"hidden": 8, "dense": 6}
 
@@ -208,14 +211,38 @@ def test_a_finished_run_is_not_trained_again_and_seeds_can_be_added(corpus: Corp
     assert run.seeds == (0, 1)
 
 
-def test_jobs_give_the_same_models(corpus: Corpus, tmp_path: Path) -> None:
+def test_jobs_give_the_same_models(corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save_corpus(corpus, tmp_path / "corpus")
     alone = _train(tmp_path / "corpus", tmp_path / "alone", seeds=2)
-    together = _train(tmp_path / "corpus", tmp_path / "together", seeds=2, jobs=2)
+    monkeypatch.setattr(training, "_in_turn", lambda *_: None)  # so that the other process trains them
+    told: list[int] = []
+    together = _train(tmp_path / "corpus", tmp_path / "together", seeds=2, jobs=2, report=lambda e: told.append(e.seed))
+    assert set(told) == {0, 1}
     for seed in (0, 1):
         expected = _weights(alone, seed)
         # a different number of threads may add in another order
         assert all(np.allclose(_weights(together, seed)[n], w, atol=1e-5) for n, w in expected.items())
+
+
+def test_a_seed_that_cannot_be_trained_keeps_no_other_back(
+    corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_corpus(corpus, tmp_path / "corpus")
+    real = training._fit_seed
+
+    def fit(*given: Any, **more: Any) -> None:
+        if given[4] == 0:
+            raise AffectusError("The loss is not a number")
+        real(*given, **more)
+
+    monkeypatch.setattr(training, "_fit_seed", fit)
+    monkeypatch.setattr(training, "_help_fit", time.sleep)  # the other process dies, before it takes any
+    with pytest.raises(AffectusError, match="The loss is not a number"):
+        _train(tmp_path / "corpus", tmp_path / "run", seeds=3, jobs=2)
+    assert [(tmp_path / "run" / f"seed-{seed}" / "result.json").is_file() for seed in range(3)] == [False, True, True]
+    monkeypatch.setattr(training, "_in_turn", lambda *_: None)
+    with pytest.raises(AffectusError, match=r"A process that trained seeds has died: got exit code 1\. Give the same"):
+        _train(tmp_path / "corpus", tmp_path / "other", seeds=3, jobs=2)
 
 
 def test_patience_stops(corpus: Corpus, tmp_path: Path) -> None:

@@ -16,12 +16,12 @@ import platform
 import queue
 import shutil
 import time
+import traceback
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -70,6 +70,9 @@ from affectus.training.transfer import (
 )
 from affectus.training.unlabelled import Unlabelled, check_unlabelled, unlabelled_split
 from affectus.vocabulary import TEXT, Split, View
+
+if TYPE_CHECKING:
+    from multiprocessing.sharedctypes import Synchronized
 
 BEST = "best"
 """The weights of the best epoch so far; those of a task by itself bear its name behind it."""
@@ -260,7 +263,7 @@ def train_run(
         identity: the corpus's hash, if it has a folder.
         scorer: scores valid after each epoch; needed to select by a metric.
         report: told of each epoch.
-        jobs: train so many seeds at once, each in a process of its own; needs ``corpus_folder``.
+        jobs: train so many seeds at once, in as many processes, of which this is one; needs ``corpus_folder``.
         corpus_folder: where processes find the corpus.
         threads: of torch, for each process. The models' products are small: on two busy cores, two threads were many
             times slower than one, waiting for each other.
@@ -358,16 +361,23 @@ def train_run(
         fit_majority(corpus, config, tasks, out / "majority.safetensors")
         if stacked and len(pending) > 1:
             _fit_stacked(config, corpus, tasks, scaler, pending, out, scorer, report, device)
-        elif apart:
-            assert corpus_folder is not None
-            _fit_in_processes(file, scaler, corpus_folder, pending, out, scorer, report, jobs, threads, device, source)
         else:
-            for seed in pending:
+
+            def fit(seed: int, told: Reporter | None) -> None:
                 folder = out / f"seed-{seed}"
                 _fit_seed(
-                    *(config, corpus, tasks, scaler, seed, folder, scorer, report, device, text, source, unlabelled),
+                    *(config, corpus, tasks, scaler, seed, folder, scorer, told, device, text, source, unlabelled),
                     team=team,
                 )
+
+            if apart:
+                assert corpus_folder is not None
+                _fit_in_processes(
+                    *(fit, file, scaler, corpus_folder, pending, out, scorer, report, jobs, threads, device, source)
+                )
+            else:
+                for seed in pending:
+                    fit(seed, report)
         (out / STATES).unlink(missing_ok=True)
     return out
 
@@ -396,6 +406,7 @@ def _check_select(select: str, tasks: Sequence[Task], corpus: Corpus, scorer: Ep
 
 
 def _fit_in_processes(
+    fit: Callable[[int, Reporter], None],
     file: RunFile,
     scaler: Scaler,
     corpus_folder: str | Path,
@@ -408,55 +419,117 @@ def _fit_in_processes(
     device: str,
     source: Source | None,
 ) -> None:
+    """Train seeds side by side: by ``fit`` in this process, which has all it needs, and in others as they are ready."""
     # spawn, since a forked process inherits the threads' locks of torch
     context = multiprocessing.get_context("spawn")
-    events: multiprocessing.Queue[SeedEvent] = context.Queue()
-    with ProcessPoolExecutor(jobs, mp_context=context, initializer=_start_worker, initargs=(events,)) as pool:
-        futures = [
-            pool.submit(_fit_one, file, scaler, str(corpus_folder), seed, str(out), scorer, threads, device, source)
-            for seed in seeds
-        ]
-        while not (all(future.done() for future in futures) and events.empty()):
-            with contextlib.suppress(queue.Empty):
-                event = events.get(timeout=0.1)
-                if report:
+    events: multiprocessing.Queue[SeedEvent | _SeedEnd] = context.Queue()
+    turn = context.Value("i", 0)
+    ended: list[_SeedEnd] = []
+
+    def hear(seconds: float) -> None:
+        with contextlib.suppress(queue.Empty):
+            while True:
+                event = events.get(timeout=seconds) if seconds else events.get_nowait()
+                if isinstance(event, _SeedEnd):
+                    ended.append(event)
+                elif report:
                     report(event)
-        for future in futures:
-            future.result()
+
+    def tell(event: SeedEvent) -> None:
+        if report:
+            report(event)
+        hear(0.0)
+
+    order = (file, scaler, str(corpus_folder), str(out), scorer, threads, device, source)
+    helpers = [
+        context.Process(target=_help_fit, args=(events, turn, tuple(seeds), *order), daemon=True)
+        for _ in range(jobs - 1)
+    ]
+    for helper in helpers:
+        helper.start()
+    try:
+        _in_turn(turn, seeds, lambda seed: fit(seed, tell), ended.append)
+        while len(ended) < len(seeds):
+            codes = [helper.exitcode for helper in helpers if helper.exitcode]
+            hear(0.1)
+            if codes and len(ended) < len(seeds):
+                raise AffectusError(
+                    "A process that trained seeds has died",
+                    got=f"exit code {codes[0]}",
+                    remedy="Give the same command again: the run goes on from its last epoch",
+                )
+    finally:
+        for helper in helpers:
+            helper.kill()  # it has nothing to do any more, or only begins to
+            helper.join()
+    for end in sorted(ended, key=lambda end: end.seed):
+        if end.error is not None:
+            raise end.error
 
 
-_events: Any = None
-"""In a worker: where it tells of its epochs."""
+@dataclass(frozen=True)
+class _SeedEnd:
+    """A seed has been trained, or cannot be."""
+
+    seed: int
+    error: Exception | None = None
 
 
-def _start_worker(events: Any) -> None:
-    global _events
-    _events = events
-    end_with_parent()
+def _in_turn(
+    turn: "Synchronized[int]", seeds: Sequence[int], fit: Callable[[int], None], tell: Callable[[_SeedEnd], None]
+) -> None:
+    """Train the seeds that no other process has taken; one that cannot be trained keeps no other back."""
+    while True:
+        with turn.get_lock():
+            number = turn.value
+            turn.value += 1
+        if number >= len(seeds):
+            return
+        try:
+            fit(seeds[number])
+        except Exception as error:
+            tell(_SeedEnd(seeds[number], error))
+        else:
+            tell(_SeedEnd(seeds[number]))
 
 
-def _fit_one(
+def _help_fit(
+    events: Any,
+    turn: "Synchronized[int]",
+    seeds: Sequence[int],
     file: RunFile,
     scaler: Scaler,
     corpus_folder: str,
-    seed: int,
     out: str,
     scorer: EpochScorer | None,
     threads: int,
     device: str,
     source: Source | None,
 ) -> None:
+    """In a process: train seeds as long as there are some."""
+    end_with_parent()
     corpus = load_corpus(corpus_folder)
     config = file.config
     tasks = tuple(task_from_json(task) for task in file.tasks)
+
+    def tell(end: _SeedEnd) -> None:
+        if end.error is not None and not isinstance(end.error, AffectusError):
+            # what a third party raises need not bear the way to another process
+            end = _SeedEnd(end.seed, RuntimeError("".join(traceback.format_exception(end.error))))
+        events.put(end)
+
     with torch_threads(threads):
         text = None
         if file.text is not None:
             text = open_text(config.training, device, expected=file.text)
             rows = _rows_to_encode(corpus, config.training)
             corpus = text.encode(corpus, config, rows, store=Path(out) / STATES)
-        folder = Path(out) / f"seed-{seed}"
-        _fit_seed(config, corpus, tasks, scaler, seed, folder, scorer, _events.put, device, text, source)
+
+        def fit(seed: int) -> None:
+            folder = Path(out) / f"seed-{seed}"
+            _fit_seed(config, corpus, tasks, scaler, seed, folder, scorer, events.put, device, text, source)
+
+        _in_turn(turn, seeds, fit, tell)
 
 
 def _fit_seed(
