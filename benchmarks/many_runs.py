@@ -1,10 +1,12 @@
-"""Runs per hour: seeds one after another, with ``--jobs 2``, and as one stacked model.
+"""Runs per hour: seeds one after another, with ``--jobs 2``, and as one stacked model; and cells of a study.
 
-    python benchmarks/many_runs.py --model mmmu_ba --seeds 6 --epochs 5
+    python benchmarks/many_runs.py --model mmmu_ba --seeds 6 --epochs 5 --cells 8
 
 All three train the same model on the embedded corpus with the same seeds, each in a process of its own, as
 ``affectus train`` does (starting up counts), one thread per process, one after another in this call. The ratio counts,
 not the run per hour. Without dropout (``--no-dropout``) the results are compared too.
+With ``--cells`` so many cells of a study, a seed each, are trained as by ``affectus benchmark``, one after another and
+with ``--jobs 2``.
 """
 
 import argparse
@@ -20,12 +22,28 @@ from safetensors.numpy import load_file
 
 from affectus.models import MODELS
 
+STUDY = """
+import sys
+from pathlib import Path
+from affectus.studies.cells import Cell, run_cells
 
-def command(*words: str) -> float:
+model, corpus, out, count, epochs, jobs = sys.argv[1:]
+tasks, training = ("polarity",), {"epochs": int(epochs)}
+cells = [Cell(f"seed-{i}", model, tasks, training=training, seeds=(i,)) for i in range(int(count))]
+found = run_cells(cells, Path(corpus), Path(out), jobs=int(jobs))
+sys.exit(any(outcome.failure for outcome in found.values()))
+"""
+
+
+def python(*words: str) -> float:
     begun = time.perf_counter()
     given = os.environ | {"OMP_NUM_THREADS": "1"}
-    subprocess.run([sys.executable, "-m", "affectus", *words], check=True, env=given, stdout=subprocess.DEVNULL)
+    subprocess.run([sys.executable, *words], check=True, env=given, stdout=subprocess.DEVNULL)
     return time.perf_counter() - begun
+
+
+def command(*words: str) -> float:
+    return python("-m", "affectus", *words)
 
 
 def main() -> None:
@@ -35,6 +53,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--videos", type=int, default=100)
     parser.add_argument("--no-dropout", action="store_true")
+    parser.add_argument("--cells", type=int, default=0)
     chosen = parser.parse_args()
     settings = [f"epochs={chosen.epochs}"]
     if chosen.no_dropout:
@@ -54,6 +73,14 @@ def main() -> None:
         first = seconds["one after another"]
         for way, spent in seconds.items():
             print(f"| {way} | {3600 * chosen.seeds / spent:.0f} | {first / spent:.2f} |")
+        if chosen.cells:
+            study = [chosen.model, str(folder / "corpus")]
+            one, two = (
+                python("-c", STUDY, *study, str(folder / f"study{jobs}"), str(chosen.cells), str(chosen.epochs), jobs)
+                for jobs in ("1", "2")
+            )
+            print(f"{chosen.cells} cells of a study: {3600 * chosen.cells / one:.0f} an hour, one after another;")
+            print(f"{3600 * chosen.cells / two:.0f} with --jobs 2, {one / two:.2f} times as many")
         if chosen.no_dropout:
             largest = 0.0
             for seed in range(chosen.seeds):

@@ -120,7 +120,7 @@ def train(
         Path | None,
         typer.Option(help="A corpus to learn from without its labels; unlabelled_method says how."),
     ] = None,
-    jobs: Annotated[int, typer.Option(min=1, help="Seeds trained side by side, each in its own process.")] = 1,
+    jobs: Annotated[int, typer.Option(min=1, help="Seeds trained side by side, in so many processes.")] = 1,
     stacked: Annotated[
         bool, typer.Option("--stacked", help="Train the seeds as one model, where the model allows it.")
     ] = False,
