@@ -16,13 +16,23 @@ in the same precision on the same device, measured in the same process; the shar
 
 import argparse
 import json
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
-from versus_mmsa import COUNTS, MODELS, SAMPLED, anatomy, child, make_pickle, ours, products_per_second, theirs
+from versus_mmsa import (
+    COUNTS,
+    MODELS,
+    SAMPLED,
+    anatomy,
+    child,
+    import_pickle,
+    make_pickle,
+    ours,
+    products_per_second,
+    theirs,
+)
 
 WAYS = (("cpu", "fp32", "off"), ("cuda", "fp32", "off"), ("cuda", "bf16", "off"))
 COMPILED = (("cuda", "fp32", "default"), ("cuda", "bf16", "default"))
@@ -137,8 +147,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         path, corpus = Path(folder) / "unaligned_50.pkl", Path(folder) / "corpus"
         make_pickle(path, "real")
-        affectus = [sys.executable, "-m", "affectus"]
-        subprocess.run([*affectus, "import", "mmsa", str(path), "--out", str(corpus)], check=True, capture_output=True)
+        import_pickle(path, corpus)
         if not settings.mmsa_python:
             path.unlink()
         for name in names:

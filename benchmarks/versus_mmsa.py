@@ -75,6 +75,12 @@ def make_pickle(path: Path, lengths: str, counts: Mapping[str, int] = COUNTS) ->
         pickle.dump(whole, file, protocol=4)
 
 
+def import_pickle(path: Path, corpus: Path) -> None:
+    """Make a corpus of a pickle, as our users do."""
+    command = [sys.executable, "-m", "affectus", "import", "mmsa", str(path), "--out", str(corpus)]
+    subprocess.run(command, check=True, capture_output=True)
+
+
 def peak_mib() -> float:
     """Return the most memory this process has had, in MiB; getrusage would count what came before exec."""
     status = Path("/proc/self/status").read_text(encoding="ascii")
@@ -400,8 +406,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         path, corpus = Path(folder) / "unaligned_50.pkl", Path(folder) / "corpus"
         make_pickle(path, settings.lengths)
-        affectus = [sys.executable, "-m", "affectus"]
-        subprocess.run([*affectus, "import", "mmsa", str(path), "--out", str(corpus)], check=True, capture_output=True)
+        import_pickle(path, corpus)
         for name in names:
             rows.append(compare(name, path, corpus, settings))
             show(rows[-1])

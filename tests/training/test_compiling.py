@@ -17,7 +17,7 @@ from affectus.errors import AffectusError
 from affectus.models import MODELS, Model, ModelOutput
 from affectus.nn.gru import LastGRU
 from affectus.nn.lstm import LSTM
-from affectus.nn.normalization import MaskedBatchNorm
+from affectus.nn.normalization import MaskedBatchNorm, _over_all
 from affectus.testing import Case, cases
 from affectus.training import compiling, load_run
 from affectus.training.compiling import RECURRENT, check_compile, compiled
@@ -87,6 +87,15 @@ def test_any_length_is_compiled_once(name: str, traced: None) -> None:
     assert graphs[0] > 0
     assert graphs == [graphs[0]] * 3
     assert [vars(kind)[method] for kind, method in methods] == before
+
+
+def test_normalisation_as_on_a_gpu_is_compiled_as_a_whole(traced: None) -> None:
+    torch.manual_seed(0)
+    norms = [MaskedBatchNorm(3).norm for _ in range(2)]
+    x, mask = torch.randn(4, 3), torch.tensor([True, False, True, True])
+    whole = torch.compile(_over_all, backend="eager", fullgraph=True)
+    torch.testing.assert_close(whole(norms[0], x, mask), _over_all(norms[1], x, mask))
+    torch.testing.assert_close(norms[0].state_dict(), norms[1].state_dict())
 
 
 @pytest.mark.slow
@@ -199,7 +208,7 @@ def _config(model: str = "mtmm_es", view: View = View.CONTEXTUAL, **training: An
     ("config", "named", "match"),
     [
         (_config("mfn", View.UNALIGNED), {}, "'mfn' cannot be compiled.*a recurrence from end to end"),
-        (_config(), {"workers": 2}, "'mtmm_es' cannot be compiled.*several workers train it together"),
+        (_config(), {"workers": 2}, "'mtmm_es' cannot be compiled.*several workers train it together.*or --devices"),
         (_config(), {"stacked": True}, "'mtmm_es' cannot be compiled.*its seeds are trained as one.*or --stacked"),
         (_config(compile="reduce-overhead", pad_to=20), {}, "cannot be 'reduce-overhead'.*a training on the cpu"),
     ],

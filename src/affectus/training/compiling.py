@@ -48,19 +48,18 @@ def check_compile(config: RunConfig, device: torch.device, *, workers: int, stac
     mode = config.training.compile
     if mode is Compile.OFF:
         return
-    reason = None
-    if config.model in RECURRENT:
-        reason = "it is a recurrence from end to end, and recurrences are left out"
-    elif workers > 1:
-        reason = "several workers train it together"
-    elif stacked:
-        reason = "its seeds are trained as one model"
-    if reason is not None:
-        raise AffectusError(
-            f"The network of the model {config.model!r} cannot be compiled",
-            got=reason,
-            remedy="Leave compile out" + (", or --stacked" if stacked and config.model not in RECURRENT else ""),
-        )
+    reasons = (
+        (config.model in RECURRENT, "it is a recurrence from end to end, and recurrences are left out", ""),
+        (workers > 1, "several workers train it together", ", or --devices and --workers"),
+        (stacked, "its seeds are trained as one model", ", or --stacked"),
+    )
+    for holds, reason, other in reasons:
+        if holds:
+            raise AffectusError(
+                f"The network of the model {config.model!r} cannot be compiled",
+                got=reason,
+                remedy=f"Leave compile out{other}",
+            )
     if mode is Compile.REDUCE_OVERHEAD:
         _check_graphs(config, device)
     _check_compiler(device)
