@@ -33,6 +33,7 @@ from affectus.models.base import (
     register_model,
 )
 from affectus.models.space import Real, one_of
+from affectus.nn.dropping import Dropout
 from affectus.nn.masking import zero_masked
 from affectus.nn.recurrent import BiLSTMs
 from affectus.objectives import Task
@@ -58,7 +59,7 @@ class _ContextualLSTM(nn.Module):
         self.recurrent = BiLSTMs({"x": dim}, hidden, dropout=input_dropout, hard_gates=keras_lstm)
         self.dense = nn.Linear(2 * hidden, dense)
         self.activation = activation
-        self.drop = nn.Dropout(dropout)
+        self.drop = Dropout(dropout)
         self.heads = Heads(dense, tasks)
 
     def forward(self, x: Tensor, mask: Tensor) -> tuple[Tensor, dict[str, Tensor]]:

@@ -30,7 +30,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from affectus.batches.batch import Batch
 from affectus.errors import AffectusError
@@ -39,6 +38,7 @@ from affectus.models.margins import Rows, calibrate, machines_of, tell_by_margin
 from affectus.models.space import Real, one_of
 from affectus.models.vectors import Array, Part, Problem, VectorEstimator, videos_of
 from affectus.nn.convolution import MaskedConv1d
+from affectus.nn.dropping import dropout
 from affectus.nn.pooling import masked_max, utterance_means
 from affectus.objectives import Task
 from affectus.vocabulary import TEXT, VISION, View
@@ -205,7 +205,7 @@ class CMKL(VectorEstimator):
 
     def _cnn_loss(self, cnn: _CNN, name: str, batch: Batch, chosen: Tensor) -> Tensor:
         features = cnn(batch.features[name][chosen], batch.masks[name][chosen])
-        said = cnn.heads(F.dropout(features, 0.5, cnn.training))
+        said = cnn.heads(dropout(features, 0.5, cnn.training))
         losses = [task.weight * task.loss_of(said[task.name], task.target(batch.labels)[chosen]) for task in self.tasks]
         return torch.stack(losses).sum()
 

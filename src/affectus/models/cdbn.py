@@ -20,7 +20,6 @@ from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from affectus.batches.batch import Batch
 from affectus.errors import AffectusError
@@ -35,6 +34,7 @@ from affectus.models.base import (
     register_model,
 )
 from affectus.models.space import DROPOUT, Real, Whole, one_of
+from affectus.nn.dropping import dropout
 from affectus.nn.masking import zero_masked
 from affectus.nn.pooling import utterance_means
 from affectus.nn.rbm import RBM
@@ -151,7 +151,7 @@ class CDBN(Model):
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.stage.startswith("pretraining.")):
             units, _ = self._side_by_side(*self._activations(batch))
             fused = self.joint.hidden(units)
-            predictions = self.heads(F.dropout(fused, self.dropout, self.training))
+            predictions = self.heads(dropout(fused, self.dropout, self.training))
         return ModelOutput(predictions, {"fused": fused})
 
     def _activations(self, batch: Batch, below: str = "") -> tuple[dict[str, Tensor], dict[str, Tensor]]:

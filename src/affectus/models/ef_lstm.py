@@ -27,6 +27,7 @@ from torch import nn
 from affectus.batches.batch import Batch
 from affectus.models.base import Heads, Model, ModelOutput, Paper, check_choice, check_share, register_model
 from affectus.models.space import DROPOUT, Whole, one_of
+from affectus.nn.dropping import Dropout
 from affectus.nn.lstm import LSTM
 from affectus.nn.normalization import MaskedBatchNorm, StepBatchNorm
 from affectus.nn.packing import Packing
@@ -114,7 +115,7 @@ class EFLSTM(Model):
         else:
             self.norm = nn.ModuleDict({name: MaskedBatchNorm(dim) for name, dim in self.inputs.items()})
         self.recurrent = LSTM(width, hidden, layers=layers, dropout=dropout, bidirectional=variant == "original")
-        self.drop = nn.Dropout(dropout)
+        self.drop = Dropout(dropout)
         self.dense = nn.Linear(self.recurrent.width, dense)
         self.heads = Heads(dense, tasks)
 

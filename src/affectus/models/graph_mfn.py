@@ -40,6 +40,7 @@ from affectus.models.base import (
 )
 from affectus.models.options import check_size, modality_values
 from affectus.models.space import Real, one_of
+from affectus.nn.dropping import Dropout
 from affectus.nn.memory import GatedMemory
 from affectus.nn.stepping import in_step
 from affectus.nn.systems import LSTMSystem
@@ -274,7 +275,7 @@ class GraphMFN(Model):
             update_dropout=update_dropout,
         )
         self.dense = nn.Linear(sum(sizes.values()) + memory, dense)
-        self.drop = nn.Dropout(dropout)
+        self.drop = Dropout(dropout)
         self.heads = Heads(dense, tasks)
 
     def forward(self, batch: Batch) -> ModelOutput:

@@ -24,6 +24,7 @@ from affectus.batches.batch import Batch
 from affectus.models.base import Heads, Model, ModelOutput, Paper, check_choice, check_share, register_model
 from affectus.models.space import DROPOUT, one_of
 from affectus.nn.attention import masked_softmax
+from affectus.nn.dropping import dropout
 from affectus.nn.masking import zero_masked
 from affectus.nn.pooling import masked_max, utterance_means
 from affectus.objectives import Task
@@ -124,7 +125,7 @@ class HazarikaSA(Model):
         if self.cnn is not None:
             vectors[TEXT] = self._sentence(self.cnn, batch)
         projected = [
-            F.dropout(torch.relu(layer(vectors[name])), self.dropout, self.training)
+            dropout(torch.relu(layer(vectors[name])), self.dropout, self.training)
             for name, layer in self.project.items()
         ]
         features = torch.stack(projected, dim=-2)  # F, (..., modalities, dim)
@@ -134,7 +135,7 @@ class HazarikaSA(Model):
             weights = masked_softmax(self.attention(features).squeeze(-1), there)  # softmax(w^T tanh(W F + b))
         weighted = zero_masked(features, there) * weights.unsqueeze(-1)
         fused = weighted.sum(dim=-2) if self.fusion == "sum" else weighted.flatten(-2)
-        said = self.heads(F.dropout(fused, self.dropout, self.training))
+        said = self.heads(dropout(fused, self.dropout, self.training))
         return ModelOutput(said, {"attention": weights, "fused": fused})
 
     @staticmethod

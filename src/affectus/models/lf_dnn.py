@@ -36,6 +36,7 @@ from affectus.models.base import (
 )
 from affectus.models.options import check_size, modality_values
 from affectus.models.space import DROPOUT, one_of
+from affectus.nn.dropping import Dropout
 from affectus.nn.lstm import LSTM
 from affectus.nn.masking import zero_masked
 from affectus.nn.stepping import equal_parts
@@ -55,7 +56,7 @@ class _ConvolutionNet(nn.Module):
         self.steps = steps
         self.convolution = nn.Conv1d(dim, filters, KERNEL)
         self.pool = nn.MaxPool1d(POOL)
-        self.drop = nn.Dropout(dropout)
+        self.drop = Dropout(dropout)
         self.dense = nn.Linear(filters * ((steps - KERNEL + 1) // POOL), dense)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
@@ -71,7 +72,7 @@ class _RecurrentNet(nn.Module):
     def __init__(self, dim: int, hidden: int, dense: int, *, dropout: float) -> None:
         super().__init__()
         self.recurrent = LSTM(dim, hidden, bidirectional=True)
-        self.drop = nn.Dropout(dropout)
+        self.drop = Dropout(dropout)
         self.dense = nn.Linear(self.recurrent.width, dense)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
@@ -179,7 +180,7 @@ class LFDNN(Model):
         self.variant = variant
         if variant == "mmsa":
             self.subnets = Subnets(self.inputs, sizes, text_out=text_out, dropout=dropout)
-            self.drop = nn.Dropout(fusion_dropout)
+            self.drop = Dropout(fusion_dropout)
             width = sum(self.subnets.widths.values())
             self.layers = nn.ModuleList([nn.Linear(width, dense), nn.Linear(dense, dense)])
             self.heads = Heads(dense, tasks)

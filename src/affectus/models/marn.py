@@ -22,11 +22,11 @@ from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from affectus.batches.batch import Batch
 from affectus.models.base import Heads, Model, ModelOutput, Paper, check_choice, check_share, register_model
 from affectus.models.space import DROPOUT, Whole, one_of
+from affectus.nn.dropping import dropout
 from affectus.nn.stepping import StackedInputs, in_step
 from affectus.nn.tracing import State, run_steps
 from affectus.objectives import Task
@@ -169,5 +169,5 @@ class MARN(Model):
 
         h, c, z, weights = run_steps(step, (h, c, z, weights), (x, real))[0]
         fused = torch.cat([h.transpose(0, 1).flatten(1), z], dim=1)
-        predictions = self.heads(F.dropout(fused, self.dropout, self.training))
+        predictions = self.heads(dropout(fused, self.dropout, self.training))
         return ModelOutput(predictions, {"fused": fused, "attention": weights})

@@ -24,6 +24,7 @@ from affectus.batches.batch import Batch
 from affectus.models.base import Heads, Model, ModelOutput, Paper, check_share, register_model
 from affectus.models.options import check_size, modality_values
 from affectus.models.space import Real, one_of
+from affectus.nn.dropping import Dropout
 from affectus.nn.memory import GatedMemory
 from affectus.nn.stepping import in_step
 from affectus.nn.systems import LSTMSystem
@@ -163,7 +164,7 @@ class MFN(Model):
         self.attention = nn.Sequential(
             nn.Linear(2 * total, attention),
             nn.ReLU(),
-            nn.Dropout(attention_dropout),
+            Dropout(attention_dropout),
             nn.Linear(attention, 2 * total),
             nn.Softmax(dim=1),
         )
@@ -178,7 +179,7 @@ class MFN(Model):
             update_dropout=update_dropout,
         )
         self.dense = nn.Linear(total + memory, dense)
-        self.drop = nn.Dropout(dropout)
+        self.drop = Dropout(dropout)
         self.heads = Heads(dense, tasks)
 
     def forward(self, batch: Batch) -> ModelOutput:

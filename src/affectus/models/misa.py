@@ -31,6 +31,7 @@ from affectus.errors import AffectusError
 from affectus.models.base import Heads, Model, ModelOutput, Paper, check_choice, register_model
 from affectus.models.options import check_number, check_rate, check_size
 from affectus.models.space import DROPOUT, one_of
+from affectus.nn.dropping import Dropout
 from affectus.nn.lstm import LSTM
 from affectus.nn.masking import first_real, masked_mean, zero_masked
 from affectus.nn.packing import Packing
@@ -234,7 +235,7 @@ class MISA(Model):
         rebuilt = names if reconstruction_weight else ()
         self.reconstruct = nn.ModuleDict({name: nn.Linear(dim, dim) for name in rebuilt})
         self.encoder = PostNormBlock(dim, heads, ffn, dropout=encoder_dropout)
-        self.fusion = nn.Sequential(nn.Linear(2 * len(names) * dim, len(names) * dim), nn.Dropout(dropout), nn.ReLU())
+        self.fusion = nn.Sequential(nn.Linear(2 * len(names) * dim, len(names) * dim), Dropout(dropout), nn.ReLU())
         self.heads = Heads(len(names) * dim, tasks)
 
     def forward(self, batch: Batch) -> ModelOutput:

@@ -24,6 +24,7 @@ from affectus.models.base import Heads, Model, ModelOutput, Paper, ParameterGrou
 from affectus.models.options import check_size, modality_values
 from affectus.models.space import DROPOUT, one_of
 from affectus.models.unimodal import UnimodalHeads, net_groups, others
+from affectus.nn.dropping import Dropout
 from affectus.nn.subnets import Subnets
 from affectus.objectives import Task
 from affectus.vocabulary import View
@@ -103,7 +104,7 @@ class MLFDNN(Model):
         check_share("fusion_dropout", fusion_dropout)
         sizes = modality_values("widths", self.inputs, hidden, widths, check_size)
         self.subnets = Subnets(self.inputs, sizes, text_out=text_out, dropout=dropout)
-        self.drop = nn.Dropout(fusion_dropout)
+        self.drop = Dropout(fusion_dropout)
         self.layers = nn.ModuleList([nn.Linear(sum(self.subnets.widths.values()), dense), nn.Linear(dense, dense)])
         self.heads = Heads(dense, tasks)
         self.unimodal = UnimodalHeads(

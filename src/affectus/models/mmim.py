@@ -48,6 +48,7 @@ from affectus.models.base import (
 from affectus.models.options import check_number, check_rate, check_size, modality_values
 from affectus.models.signed import SignedLabels, signed_labels
 from affectus.models.space import DROPOUT, one_of
+from affectus.nn.dropping import Dropout
 from affectus.nn.lstm import LSTM
 from affectus.nn.masking import first_real, masked_mean, zero_masked
 from affectus.nn.table import RecentRows
@@ -229,7 +230,7 @@ class MMIM(Model):
                 self.encoders[name] = _Encoder(width, int(states[name]), self._dims[name])
         dims, total = self._dims, sum(self._dims.values())
         self.fusion = nn.Sequential(
-            nn.Dropout(dropout), nn.Linear(total, dense), nn.Tanh(), nn.Linear(dense, dense), nn.Tanh()
+            Dropout(dropout), nn.Linear(total, dense), nn.Tanh(), nn.Linear(dense, dense), nn.Tanh()
         )
         self.heads = Heads(dense, tasks)
         # what has no loss is not trained, so it is not there

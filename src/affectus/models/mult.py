@@ -31,6 +31,7 @@ from affectus.models.base import Heads, Model, ModelOutput, Paper, register_mode
 from affectus.models.options import check_rate, check_size, modality_values
 from affectus.models.space import DROPOUT, Real, Whole, one_of
 from affectus.nn.convolution import NarrowingConv1d
+from affectus.nn.dropping import Dropout
 from affectus.nn.masking import real_steps, to_front, zero_masked
 from affectus.nn.transformer import PreNormBlock, sinusoids
 from affectus.objectives import Task
@@ -58,7 +59,7 @@ class _Transformer(nn.Module):
     ) -> None:
         super().__init__()
         self.positions, self.causal = positions, causal
-        self.drop = nn.Dropout(embedding_dropout)
+        self.drop = Dropout(embedding_dropout)
         self.blocks = nn.ModuleList(
             PreNormBlock(
                 dim, heads, attention_dropout=attention_dropout, relu_dropout=relu_dropout, dropout=residual_dropout
@@ -242,7 +243,7 @@ class MulT(Model):
                 embedding_dropout=embedding_dropout,
             )
 
-        self.text_drop = nn.Dropout(text_dropout)
+        self.text_drop = Dropout(text_dropout)
         self.project = nn.ModuleDict(
             {name: NarrowingConv1d(self.inputs[name], dim, int(sizes[name])) for name in names}
         )
@@ -250,7 +251,7 @@ class MulT(Model):
         self.memory = nn.ModuleDict({name: transformer(name, width, max(layers, MEMORY_LAYERS)) for name in names})
         combined = len(names) * width
         self.residual = nn.Sequential(
-            nn.Linear(combined, combined), nn.ReLU(), nn.Dropout(output_dropout), nn.Linear(combined, combined)
+            nn.Linear(combined, combined), nn.ReLU(), Dropout(output_dropout), nn.Linear(combined, combined)
         )
         self.heads = Heads(combined, tasks)
 

@@ -23,12 +23,12 @@ from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from affectus.batches.batch import Batch
 from affectus.errors import AffectusError
 from affectus.models.base import Heads, Model, ModelOutput, Paper, check_share, register_model
 from affectus.models.space import DROPOUT, Real, one_of
+from affectus.nn.dropping import dropout
 from affectus.nn.stepping import StackedInputs, in_step
 from affectus.nn.tracing import State, run_steps
 from affectus.objectives import Task
@@ -156,4 +156,4 @@ class MVLSTM(Model):
             batch.view,
         )
         fused = self.recurrent(features, masks)
-        return ModelOutput(self.heads(F.dropout(fused, self.dropout, self.training)), {"fused": fused})
+        return ModelOutput(self.heads(dropout(fused, self.dropout, self.training)), {"fused": fused})

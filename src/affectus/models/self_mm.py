@@ -40,6 +40,7 @@ from affectus.models.options import check_number, check_positive, check_rate, ch
 from affectus.models.signed import SMALLEST, SignedLabels, signed_labels
 from affectus.models.space import DROPOUT, one_of
 from affectus.models.unimodal import Branch
+from affectus.nn.dropping import Dropout
 from affectus.nn.lstm import LSTM
 from affectus.nn.masking import first_real, masked_mean, zero_masked
 from affectus.nn.table import RowTable
@@ -55,7 +56,7 @@ class _Encoder(nn.Module):
 
     def __init__(self, dim: int, hidden: int, out: int, dropout: float) -> None:
         super().__init__()
-        self.recurrent, self.drop, self.layer = LSTM(dim, hidden), nn.Dropout(dropout), nn.Linear(hidden, out)
+        self.recurrent, self.drop, self.layer = LSTM(dim, hidden), Dropout(dropout), nn.Linear(hidden, out)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """Map (B, T, dim) to (B, out), zero without a real step."""

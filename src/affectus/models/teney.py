@@ -19,12 +19,12 @@ from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from affectus.batches.batch import Batch
 from affectus.models.base import Heads, Model, ModelOutput, Paper, check_share, register_model
 from affectus.models.space import DROPOUT, one_of
 from affectus.nn.attention import masked_softmax
+from affectus.nn.dropping import dropout
 from affectus.nn.gru import LastGRU
 from affectus.nn.masking import zero_masked
 from affectus.objectives import Task
@@ -135,5 +135,5 @@ class Teney(Model):
             product = factor * torch.where(there, self.of_found[name](found), 1.0)  # h = f(q) * f(v)
             products.append(torch.where(asks | there, product, 0.0))
         fused = torch.cat(products, dim=-1)
-        joint = self.joint(F.dropout(fused, self.dropout, self.training))
+        joint = self.joint(dropout(fused, self.dropout, self.training))
         return ModelOutput(self.heads(joint), extras | {"fused": fused})

@@ -39,6 +39,7 @@ from affectus.models.base import Heads, Model, ModelOutput, Paper, check_choice,
 from affectus.models.space import DROPOUT, Real, Whole, one_of
 from affectus.nn.convolution import MaskedConv1d, stretched
 from affectus.nn.crossmodal import CrossModalAttention
+from affectus.nn.dropping import Dropout
 from affectus.nn.gru import BiGRU
 from affectus.nn.masking import masked_mean, zero_masked
 from affectus.nn.multihead import MultiHeadAttention
@@ -86,7 +87,7 @@ class _UFEN(nn.Module):
         gates = [MultiHeadAttention(out, 1, dropout=attention_dropout) for out in outputs] if self_attention else []
         self.gates = nn.ModuleList(gates[:1] if shared_attention else gates)
         self.unpooling = nn.ModuleList(nn.Linear(out, width) for out in outputs)
-        self.drop = nn.Dropout(dropout)
+        self.drop = Dropout(dropout)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """Map (B, T, dim) to X^fusion (B, T, width), zero where masked."""

@@ -10,6 +10,7 @@ from affectus.batches.batch import Batch
 from affectus.errors import AffectusError, unknown_name
 from affectus.models.base import Heads, ModelOutput, ParameterGroup, check_choice, check_share
 from affectus.models.options import check_number, check_positive, check_size, modality_values
+from affectus.nn.dropping import Dropout
 from affectus.objectives import Task
 from affectus.vocabulary import KNOWN_MODALITIES
 
@@ -29,7 +30,7 @@ class Branch(nn.Module):
 
     def __init__(self, dim: int, dense: int, tasks: Sequence[Task], dropout: float) -> None:
         super().__init__()
-        self.drop, self.first, self.second = nn.Dropout(dropout), nn.Linear(dim, dense), nn.Linear(dense, dense)
+        self.drop, self.first, self.second = Dropout(dropout), nn.Linear(dim, dense), nn.Linear(dense, dense)
         self.heads = Heads(dense, tasks)
 
     def forward(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:

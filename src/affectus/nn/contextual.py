@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 
 from torch import Tensor, nn
 
+from affectus.nn.dropping import Dropout
 from affectus.nn.masking import zero_masked
 from affectus.nn.recurrent import BiGRUs
 
@@ -54,12 +55,12 @@ class ContextualEncoder(nn.Module):
         else:
             self.alone = nn.ModuleDict(
                 {
-                    name: nn.Sequential(nn.Dropout(input_dropout), nn.Linear(dim, 2 * hidden), nn.Tanh())
+                    name: nn.Sequential(Dropout(input_dropout), nn.Linear(dim, 2 * hidden), nn.Tanh())
                     for name, dim in inputs.items()
                 }
             )
         self.dense = nn.ModuleDict({name: nn.Linear(2 * hidden, dense) for name in inputs})
-        self.drop = nn.Dropout(dropout)
+        self.drop = Dropout(dropout)
 
     def forward(self, features: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Encode.

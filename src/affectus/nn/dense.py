@@ -4,6 +4,8 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from affectus.nn.dropping import Dropout
+
 
 class FeedForward(nn.Module):
     """Linear layers, each followed by ReLU and dropout.
@@ -18,7 +20,7 @@ class FeedForward(nn.Module):
         super().__init__()
         layers: list[nn.Module] = []
         for entering, leaving in zip((dim, *widths), widths, strict=False):
-            layers += [nn.Linear(entering, leaving), nn.ReLU(), nn.Dropout(dropout)]
+            layers += [nn.Linear(entering, leaving), nn.ReLU(), Dropout(dropout)]
         self.layers = nn.Sequential(*layers)
         self.width = widths[-1]
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from affectus.errors import AffectusError
+from affectus.nn.dropping import Dropout
 
 DOWN, UP = "down", "up"
 
@@ -24,7 +25,7 @@ class LowRankLinear(nn.Module):
         super().__init__()
         self.layer = layer.requires_grad_(False)
         self.factor = scale / rank
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.down = nn.Parameter(torch.empty(rank, layer.in_features))
         # the change starts at nothing, so that the first step begins at what the network knows
         self.up = nn.Parameter(torch.zeros(layer.out_features, rank))

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from affectus.nn.dropping import draw_factors
+from affectus.nn.dropping import Dropout, draw_factors
 from affectus.nn.packing import Packing, steps_before
 from affectus.nn.precision import in_full
 from affectus.nn.tracing import State, run_steps
@@ -43,7 +43,7 @@ class GatedMemory(nn.Module):
     ) -> None:
         super().__init__()
         self.candidate = nn.Sequential(
-            nn.Linear(dim, candidate), nn.ReLU(), nn.Dropout(candidate_dropout), nn.Linear(candidate, size), nn.Tanh()
+            nn.Linear(dim, candidate), nn.ReLU(), Dropout(candidate_dropout), nn.Linear(candidate, size), nn.Tanh()
         )
         self.retain_in, self.retain_out = nn.Linear(dim + size, retain), nn.Linear(retain, size)
         self.update_in, self.update_out = nn.Linear(dim + size, update), nn.Linear(update, size)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from affectus.batches.batch import Batch
+from affectus.nn.dropping import Dropout
 from affectus.nn.lstm import LSTM
 from affectus.nn.masking import zero_masked
 from affectus.nn.normalization import MaskedBatchNorm
@@ -28,7 +29,7 @@ class MeanNet(nn.Module):
     def __init__(self, dim: int, hidden: int, *, dropout: float) -> None:
         super().__init__()
         self.norm = MaskedBatchNorm(dim)
-        self.drop = nn.Dropout(dropout)
+        self.drop = Dropout(dropout)
         self.layers = nn.ModuleList(nn.Linear(width, hidden) for width in (dim, hidden, hidden))
 
     def forward(self, mean: Tensor, present: Tensor) -> Tensor:
@@ -52,7 +53,7 @@ class LastStateNet(nn.Module):
     def __init__(self, dim: int, hidden: int, out: int, *, dropout: float) -> None:
         super().__init__()
         self.recurrent = LSTM(dim, hidden)
-        self.drop = nn.Dropout(dropout)
+        self.drop = Dropout(dropout)
         self.layer = nn.Linear(hidden, out)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from affectus.nn.dropping import Dropout
 from affectus.nn.multihead import MultiHeadAttention
 
 
@@ -26,9 +27,7 @@ class HalfNormBlock(nn.Module):
         super().__init__()
         self.attention = MultiHeadAttention(dim, heads, dropout=attention_dropout)
         self.norm = nn.LayerNorm(dim)
-        self.feed_forward = nn.Sequential(
-            nn.Linear(dim, hidden), nn.ReLU(), nn.Dropout(dropout), nn.Linear(hidden, dim)
-        )
+        self.feed_forward = nn.Sequential(nn.Linear(dim, hidden), nn.ReLU(), Dropout(dropout), nn.Linear(hidden, dim))
 
     def forward(self, x: Tensor, memory: Tensor, keys: Tensor) -> Tensor:
         """Map (B, T, dim), which attends to ``memory`` (B, S, dim) where ``keys`` (B, S) is True."""
@@ -53,10 +52,8 @@ class PostNormBlock(nn.Module):
         super().__init__()
         self.attention = MultiHeadAttention(dim, heads, dropout=dropout)
         self.norms = nn.ModuleList(nn.LayerNorm(dim) for _ in range(2))
-        self.feed_forward = nn.Sequential(
-            nn.Linear(dim, hidden), nn.ReLU(), nn.Dropout(dropout), nn.Linear(hidden, dim)
-        )
-        self.drop = nn.Dropout(dropout)
+        self.feed_forward = nn.Sequential(nn.Linear(dim, hidden), nn.ReLU(), Dropout(dropout), nn.Linear(hidden, dim))
+        self.drop = Dropout(dropout)
 
     def forward(self, x: Tensor, keys: Tensor) -> Tensor:
         """Map (B, T, dim), of which the tokens that ``keys`` (B, T) admits are attended to."""
@@ -83,9 +80,9 @@ class PreNormBlock(nn.Module):
         self.attention = MultiHeadAttention(dim, heads, dropout=attention_dropout)
         self.norms = nn.ModuleList(nn.LayerNorm(dim) for _ in range(2))
         self.feed_forward = nn.Sequential(
-            nn.Linear(dim, 4 * dim), nn.ReLU(), nn.Dropout(relu_dropout), nn.Linear(4 * dim, dim)
+            nn.Linear(dim, 4 * dim), nn.ReLU(), Dropout(relu_dropout), nn.Linear(4 * dim, dim)
         )
-        self.drop = nn.Dropout(dropout)
+        self.drop = Dropout(dropout)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
