@@ -232,11 +232,13 @@ class _Steps(torch.autograd.Function):
             i, f, g, o = torch.split(gates[part], hidden, dim=1)
             tanh, slope = squashed[part], slopes[part]
             to_i, to_f, to_g, to_o = torch.split(slope, hidden, dim=1)
-            torch.mul(g * i, 1 - i, out=to_i)
-            torch.mul(steps_before(cells, sizes, begin, end) * f, 1 - f, out=to_f)
-            torch.mul(i, 1 - g * g, out=to_g)
-            torch.mul(tanh * o, 1 - o, out=to_o)
-            to_cell = o * (1 - tanh * tanh)
+            # x - x y in one operation each, and what two of them share once
+            entering, kept, leaving = g * i, steps_before(cells, sizes, begin, end) * f, tanh * o
+            torch.addcmul(entering, entering, i, value=-1, out=to_i)
+            torch.addcmul(kept, kept, f, value=-1, out=to_f)
+            torch.addcmul(i, entering, g, value=-1, out=to_g)
+            torch.addcmul(leaving, leaving, o, value=-1, out=to_o)
+            to_cell = torch.addcmul(o, leaving, tanh, value=-1)
             some = sizes[begin:end]
             of_gates = slope[:, : 3 * hidden].view(len(slope), 3, hidden)
             views = (slope, of_gates, to_o, to_cell, f)
