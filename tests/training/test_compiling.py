@@ -89,6 +89,16 @@ def test_any_length_is_compiled_once(name: str, traced: None) -> None:
     assert [vars(kind)[method] for kind, method in methods] == before
 
 
+def test_compiled_code_that_fails_is_one_sentence() -> None:
+    model = NETWORKS["hazarika_sa"].build()
+    assert isinstance(model, Model)
+    with (
+        pytest.raises(AffectusError, match=r"A step of the compiled network failed.*AssertionError: expected.*another"),
+        compiled(model, Compile.DEFAULT, CPU),
+    ):
+        raise AssertionError("\nexpected size 4==4, stride 108==96\nmore")
+
+
 def test_normalisation_as_on_a_gpu_is_compiled_as_a_whole(traced: None) -> None:
     torch.manual_seed(0)
     norms = [MaskedBatchNorm(3).norm for _ in range(2)]

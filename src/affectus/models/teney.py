@@ -27,6 +27,7 @@ from affectus.nn.attention import masked_softmax
 from affectus.nn.dropping import dropout
 from affectus.nn.gru import LastGRU
 from affectus.nn.masking import zero_masked
+from affectus.nn.tracing import apart
 from affectus.objectives import Task
 from affectus.vocabulary import TEXT, View
 
@@ -63,6 +64,7 @@ class GuidedAttention(nn.Module):
         # a bias would be the same for all steps, and the softmax would take it away
         self.score = nn.Linear(hidden, 1, bias=False)
 
+    @apart  # PyTorch 2.13 takes a stride of its gradient for fixed, and fails at another length
     def forward(self, steps: Tensor, mask: Tensor, question: Tensor) -> tuple[Tensor, Tensor]:
         """Attend.
 

@@ -102,7 +102,7 @@ def _check_compiler(device: torch.device) -> None:
             small = torch.compile(_small, backend=BACKEND)
             torch.autograd.backward(small(torch.ones(2, device=device, requires_grad=True)))
         except Exception as error:
-            absent = f"{type(error).__name__}: {next((line for line in str(error).splitlines() if line.strip()), '')}"
+            absent = _first_line(error)
     if absent is not None:
         raise AffectusError(
             "PyTorch cannot compile a network here",
@@ -126,6 +126,9 @@ def compiled(model: Model, mode: Compile, device: torch.device) -> Iterator[Netw
         model: whose weights, buffers and names stay where they are.
         mode: off yields None.
         device: where it is trained.
+
+    Raises:
+        AffectusError: what was compiled failed.
     """
     if mode is Compile.OFF:
         yield None
@@ -158,8 +161,20 @@ def compiled(model: Model, mode: Compile, device: torch.device) -> Iterator[Netw
             output: ModelOutput = network(batch)
             return output
 
-        yield step
+        try:
+            yield step
+        except (AssertionError, RuntimeError) as error:
+            raise AffectusError(
+                "A step of the compiled network failed",
+                got=_first_line(error),
+                remedy="Leave compile out, with another --out folder",
+            ) from error
     reset()
+
+
+def _first_line(error: Exception) -> str:
+    told = next((line for line in str(error).splitlines() if line.strip()), "")
+    return f"{type(error).__name__}: {told}"
 
 
 @contextmanager
