@@ -17,7 +17,7 @@ from torch.nn.utils.rnn import PackedSequence
 from affectus.nn.dropping import draw_factors
 from affectus.nn.packing import Packing, steps_before
 from affectus.nn.precision import in_full
-from affectus.nn.tracing import State, is_plain, run_steps
+from affectus.nn.tracing import State, Stepped, apart, is_plain, run_steps
 
 CHUNK = 16
 """Steps whose gates go backward together: few enough to stay in the processor's cache."""
@@ -50,6 +50,7 @@ class LSTM(nn.Module):
         """Width of the output."""
         return self.layer.hidden_size * (2 if self.layer.bidirectional else 1)
 
+    @apart
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """Run over the real steps.
 
@@ -63,6 +64,7 @@ class LSTM(nn.Module):
         packing = Packing(mask)
         return packing.unpack(self.rows(packing.pack(x), packing))
 
+    @apart
     def last(self, x: Tensor, mask: Tensor) -> Tensor:
         """Return where each direction of the last layer ends (B, width), zero for a sample without a real step."""
         packing = Packing(mask)
@@ -141,7 +143,7 @@ def _plain(rows: Tensor, inner: Tensor, bias: Tensor, recurrent: Tensor, packing
     """What :class:`_Steps` does, over padded rows (T * B, dim)."""
     gates = packing.by_step(torch.addmm(bias, rows, inner.T))  # (T, B, 4 * hidden)
 
-    def step(before: State, now: State) -> tuple[State, State]:
+    def step(before: State, now: State) -> Stepped:
         entering, real = now
         i, f, g, o = (entering + before[0] @ recurrent.T).chunk(4, dim=-1)
         cell = torch.sigmoid(f) * before[1] + torch.sigmoid(i) * torch.tanh(g)

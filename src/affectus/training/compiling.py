@@ -17,7 +17,6 @@ from torch import nn
 from affectus.batches import Batch
 from affectus.errors import AffectusError
 from affectus.models import Model, ModelOutput
-from affectus.nn.lstm import LSTM
 from affectus.nn.normalization import MaskedBatchNorm
 from affectus.objectives import Weighing
 from affectus.training.config import Compile, RunConfig
@@ -184,7 +183,7 @@ def _kept_apart(model: nn.Module, device: torch.device) -> Iterator[None]:
         for kind in {base for part in model.modules() for base in type(part).__mro__}:
             for name, method in list(vars(kind).items()):
                 cuts = kind is MaskedBatchNorm and name == "forward" and device.type == "cpu"  # it cuts out real rows
-                if cuts or getattr(method, "apart", False) or (kind is LSTM and name in ("forward", "last")):
+                if cuts or getattr(method, "apart", False):
                     stack.callback(setattr, kind, name, method)
                     setattr(kind, name, torch.compiler.disable(method))  # type: ignore[no-untyped-call]
         yield
