@@ -152,7 +152,7 @@ class Packing:
 
 
 BLOCK_STEPS, BLOCK_SAMPLES = 32, 8
-"""Steps and samples of a block are multiples of it, or, of few steps, a multiple of :data:`BLOCK_SAMPLES`."""
+"""A block has so many steps (of fewer, their number rounded up to a multiple of 8) and a multiple of so many samples."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -175,7 +175,7 @@ class Blocks:
     @classmethod
     def of(cls, sizes: Sequence[int], device: torch.device) -> "Blocks":
         """Lay out rows by the number of samples at each step."""
-        steps = min(BLOCK_STEPS, _up(len(sizes), BLOCK_SAMPLES))
+        steps = min(BLOCK_STEPS, _up(len(sizes), 8))
         samples = [_up(size, BLOCK_SAMPLES) for size in sizes[::steps]]
         count = torch.tensor(sizes, dtype=torch.int64, device=device)
         step = torch.arange(len(sizes), device=device).repeat_interleave(count, output_size=sum(sizes))
