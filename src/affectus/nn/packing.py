@@ -152,7 +152,7 @@ class Packing:
 
 
 BLOCK_STEPS, BLOCK_SAMPLES = 32, 8
-"""A block has so many steps (of fewer, their number rounded up to a multiple of 8) and a multiple of so many samples."""
+"""A block has so many steps (of fewer, their number rounded up to 8) and a multiple of so many samples."""
 
 
 @dataclass(frozen=True, eq=False)
