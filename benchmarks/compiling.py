@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from versus_mmsa import SHAPE, child, import_pickle, make_pickle
+from versus_mmsa import SHAPE, child, chosen, import_pickle, make_pickle
 
 from affectus.models import MODELS, Model
 from affectus.testing import cases
@@ -184,10 +184,7 @@ def main() -> None:
     parser.add_argument("--pays", action="store_true", help="measure steps at the shape of CMU-MOSI instead")
     parser.add_argument("--json", type=Path, help="write the rows there")
     settings = parser.parse_args()
-    names = settings.models.split(",")
-    for name in names:
-        if name not in networks:
-            parser.error(f"unknown model {name!r}; expected one of: {', '.join(networks)}")
+    names = chosen(parser, settings.models, networks)
     if settings.pays:
         show_whether_it_pays(names, settings)
         return

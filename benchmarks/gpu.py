@@ -27,6 +27,7 @@ from versus_mmsa import (
     SAMPLED,
     anatomy,
     child,
+    chosen,
     import_pickle,
     make_pickle,
     ours,
@@ -133,10 +134,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=3, help="per measurement, after the warm-up")
     parser.add_argument("--json", type=Path, help="write the rows there")
     settings = parser.parse_args()
-    names = settings.models.split(",")
-    for name in names:
-        if name not in MODELS:
-            parser.error(f"unknown model {name!r}; expected one of: {', '.join(MODELS)}")
+    names = chosen(parser, settings.models, MODELS)
     import torch
 
     if settings.device == "cuda" and not torch.cuda.is_available():

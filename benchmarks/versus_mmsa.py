@@ -29,7 +29,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -355,6 +355,15 @@ def compare(name: str, path: Path, corpus: Path, settings: argparse.Namespace) -
     }
 
 
+def chosen(parser: argparse.ArgumentParser, given: str, known: Sequence[str]) -> list[str]:
+    """Return the models that ``--models`` names; an unknown one ends the script."""
+    names = given.split(",")
+    for name in names:
+        if name not in known:
+            parser.error(f"unknown model {name!r}; expected one of: {', '.join(known)}")
+    return names
+
+
 def show(row: dict[str, Any]) -> None:
     """Print a row."""
     mine, other = row["ours"], row["theirs"]
@@ -398,10 +407,7 @@ def main() -> None:
     parser.add_argument("--batches", type=int, help="of each split for MMSA's epoch; 0 for all; default: all, mult 2")
     parser.add_argument("--json", type=Path, help="write the rows there")
     settings = parser.parse_args()
-    names = settings.models.split(",")
-    for name in names:
-        if name not in MODELS:
-            parser.error(f"unknown model {name!r}; expected one of: {', '.join(MODELS)}")
+    names = chosen(parser, settings.models, MODELS)
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         path, corpus = Path(folder) / "unaligned_50.pkl", Path(folder) / "corpus"

@@ -48,6 +48,11 @@ def draw_words(count: int, least: int) -> Tensor:
     return words
 
 
+def _by_bits(x: Tensor) -> bool:
+    """True where factors for a tensor can be made of random bits."""
+    return x.device.type == "cpu" and x.dtype == torch.float32 and not is_plain()
+
+
 def draw_factors(like: Tensor, share: float) -> Tensor:
     """Return what dropout multiplies a tensor with: zero with a probability of ``share``, else 1 / (1 - share).
 
@@ -56,7 +61,7 @@ def draw_factors(like: Tensor, share: float) -> Tensor:
         share: in [0, 1); on a CPU rounded to a multiple of 1/65536.
     """
     least = min(round(share * LEVELS), LEVELS - 1)
-    if is_plain() or like.device.type != "cpu" or like.dtype != torch.float32:
+    if not _by_bits(like):
         return F.dropout(torch.ones_like(like), share)
     count = like.numel()
     words = draw_words(-(-count // WORD), least)
@@ -71,13 +76,7 @@ def dropout(x: Tensor, share: float, training: bool) -> Tensor:
     """Return ``torch.nn.functional.dropout(x, share, training)``, but for which values are drawn."""
     if not training or not share:
         return x
-    if (
-        x.numel() < FEW
-        or x.device.type != "cpu"
-        or x.dtype != torch.float32
-        or is_plain()
-        or torch.compiler.is_compiling()
-    ):
+    if x.numel() < FEW or torch.compiler.is_compiling() or not _by_bits(x):
         return F.dropout(x, share)
     return x * draw_factors(x, share)
 
