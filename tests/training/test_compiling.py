@@ -75,7 +75,8 @@ def _same(case: Case, steps: int) -> list[int]:
     assert model.state_dict().keys() == plain.state_dict().keys()
     for name, values in plain.state_dict().items():
         if isinstance(values, torch.Tensor):
-            torch.testing.assert_close(model.state_dict()[name], values, rtol=1e-3, atol=1e-4)
+            # NaN: a row of a table that was not seen
+            torch.testing.assert_close(model.state_dict()[name], values, rtol=1e-3, atol=1e-4, equal_nan=True)
     return graphs
 
 

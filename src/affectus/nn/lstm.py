@@ -12,9 +12,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn.utils.rnn import PackedSequence
 
 from affectus.nn.dropping import draw_factors
+from affectus.nn.kernels import Arrays, kernels_for
 from affectus.nn.packing import Packing, steps_before
 from affectus.nn.precision import in_full
 from affectus.nn.tracing import State, Stepped, apart, is_plain, run_steps
@@ -189,6 +191,12 @@ class _Steps(torch.autograd.Function):
         states, cells = x.new_empty(len(x), hidden), x.new_empty(len(x), hidden)
         squashed = x.new_empty(len(x), hidden)  # tanh(c')
         by_state = recurrent.T.contiguous()
+        ctx.save_for_backward(x, inner, recurrent, gates, states, cells, squashed)
+        ctx.sizes = sizes
+        ctx.set_materialize_grads(False)  # mostly nobody looks at the cells
+        if (kernels := kernels_for(x)) is not None:
+            _forward_compiled(kernels, gates, states, cells, squashed, by_state, sizes)
+            return states, cells
         before: tuple[Tensor, Tensor] | None = None
         # each view of a step is made with those of all others: to make one takes as long as a small operation
         views = (gates, gates[:, : 2 * hidden], *torch.split(gates, hidden, dim=1), states, cells, squashed)
@@ -208,61 +216,130 @@ class _Steps(torch.autograd.Function):
             torch.tanh(cell, out=tanh)
             torch.mul(leave, tanh, out=state)
             before = state, cell
-        ctx.save_for_backward(x, inner, recurrent, gates, states, cells, squashed)
-        ctx.sizes = sizes
-        ctx.set_materialize_grads(False)  # mostly nobody looks at the cells
         return states, cells
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, grad_states: Tensor | None, grad_cells: Tensor | None) -> tuple[Tensor | None, ...]:
         """Go back through the steps, some at a time."""
         x, inner, recurrent, gates, states, cells, squashed = ctx.saved_tensors
-        sizes: list[int] = ctx.sizes
-        hidden = recurrent.shape[1]
-        slopes = torch.empty_like(gates)  # at first of each gate by c' or h', then the gradient of W x + b + U h
-        previous = steps_before(states, sizes)
-        given = torch.split(torch.zeros_like(states) if grad_states is None else grad_states, sizes)
-        of_cells = [None] * len(sizes) if grad_cells is None else torch.split(grad_cells, sizes)
-        state_grad = x.new_zeros(sizes[0] if sizes else 0, hidden)
-        cell_grad = torch.zeros_like(state_grad)
-        starts = [0]
-        for size in sizes:
-            starts.append(starts[-1] + size)
-        for end in range(len(sizes), 0, -CHUNK):
-            begin = max(end - CHUNK, 0)
-            part = slice(starts[begin], starts[end])
-            i, f, g, o = torch.split(gates[part], hidden, dim=1)
-            tanh, slope = squashed[part], slopes[part]
-            to_i, to_f, to_g, to_o = torch.split(slope, hidden, dim=1)
-            # x - x y in one operation each, and what two of them share once
-            entering, kept, leaving = g * i, steps_before(cells, sizes, begin, end) * f, tanh * o
-            torch.addcmul(entering, entering, i, value=-1, out=to_i)
-            torch.addcmul(kept, kept, f, value=-1, out=to_f)
-            torch.addcmul(i, entering, g, value=-1, out=to_g)
-            torch.addcmul(leaving, leaving, o, value=-1, out=to_o)
-            to_cell = torch.addcmul(o, leaving, tanh, value=-1)
-            some = sizes[begin:end]
-            of_gates = slope[:, : 3 * hidden].view(len(slope), 3, hidden)
-            views = (slope, of_gates, to_o, to_cell, f)
-            steps = zip(range(begin, end), *(torch.split(view, some) for view in views), strict=True)
-            for step, whole, first, last, by_state, forget in reversed(list(steps)):
-                size = len(whole)
-                h, c = (state_grad, cell_grad) if size == len(state_grad) else (state_grad[:size], cell_grad[:size])
-                if step == len(sizes) - 1:
-                    h.copy_(given[step])
-                if (of_cell := of_cells[step]) is not None:
-                    c.add_(of_cell)
-                c.addcmul_(h, by_state)
-                first.mul_(c.unsqueeze(1))
-                last.mul_(h)
-                if not step:
-                    break
-                c.mul_(forget)
-                # the gradient of the state before: what comes from here, and what it was given by itself
-                own = given[step - 1]
-                if len(own) > size:
-                    state_grad[size : len(own)].copy_(own[size:])
-                    own = own[:size]
-                torch.addmm(own, whole, recurrent, out=h)
+        kernels = kernels_for(x)
+        slopes = (
+            _backward(gates, cells, squashed, recurrent, grad_states, grad_cells, ctx.sizes)
+            if kernels is None
+            else _backward_compiled(kernels, gates, cells, squashed, recurrent, grad_states, grad_cells, ctx.sizes)
+        )
         grad_x = slopes @ inner if ctx.needs_input_grad[0] else None
-        return grad_x, slopes.T @ x, slopes.sum(dim=0), slopes.T @ previous, None
+        return grad_x, slopes.T @ x, slopes.sum(dim=0), slopes.T @ steps_before(states, ctx.sizes), None
+
+
+def _forward_compiled(
+    kernels: Any, gates: Tensor, states: Tensor, cells: Tensor, squashed: Tensor, by_state: Tensor, sizes: list[int]
+) -> None:
+    """All steps, by the kernels: fills what is empty, and turns what enters the gates into their values."""
+    hidden = states.shape[1]
+    zeros = gates.new_zeros(hidden)
+    arrays = Arrays("lstm", hidden, gates=gates, cells=cells, squashed=squashed, states=states, zeros=zeros)
+    at, earlier = 0, -1
+    before: Tensor | None = None
+    for gate, state in zip(torch.split(gates, sizes), torch.split(states, sizes), strict=True):
+        count = len(gate)
+        if before is not None:
+            gate.addmm_(before if len(before) == count else before[:count], by_state)
+        kernels.lstm_forward(arrays, at, count, earlier)
+        before, earlier, at = state, at, at + count
+
+
+def _backward_compiled(
+    kernels: Any,
+    gates: Tensor,
+    cells: Tensor,
+    squashed: Tensor,
+    recurrent: Tensor,
+    grad_states: Tensor | None,
+    grad_cells: Tensor | None,
+    sizes: list[int],
+) -> Tensor:
+    """What :func:`_backward` does, by the kernels."""
+    hidden = recurrent.shape[1]
+    slopes = torch.empty_like(gates)
+    carried = gates.new_zeros(sizes[0] if sizes else 0, hidden)
+    arrays = Arrays(
+        "lstm",
+        hidden,
+        gates=gates,
+        cells=cells,
+        squashed=squashed,
+        slopes=slopes,
+        given=None if grad_states is None else grad_states.contiguous(),
+        of_cells=None if grad_cells is None else grad_cells.contiguous(),
+        carried=carried,
+        carried_cell=torch.zeros_like(carried),
+        zeros=gates.new_zeros(hidden),
+    )
+    at = len(gates)
+    for step, slope in reversed(list(enumerate(torch.split(slopes, sizes)))):
+        count = len(slope)
+        at -= count
+        kernels.lstm_backward(arrays, at, count, at - sizes[step - 1] if step else -1)
+        if step:
+            torch.mm(slope, recurrent, out=carried if count == len(carried) else carried[:count])
+    return slopes
+
+
+def _backward(
+    gates: Tensor,
+    cells: Tensor,
+    squashed: Tensor,
+    recurrent: Tensor,
+    grad_states: Tensor | None,
+    grad_cells: Tensor | None,
+    sizes: list[int],
+) -> Tensor:
+    """Return the gradient (N, 4 * hidden) of what enters the gates; the steps go back some at a time."""
+    hidden = recurrent.shape[1]
+    slopes = torch.empty_like(gates)  # at first of each gate by c' or h', then the gradient of W x + b + U h
+    given = torch.split(torch.zeros_like(cells) if grad_states is None else grad_states, sizes)
+    of_cells = [None] * len(sizes) if grad_cells is None else torch.split(grad_cells, sizes)
+    state_grad = gates.new_zeros(sizes[0] if sizes else 0, hidden)
+    cell_grad = torch.zeros_like(state_grad)
+    starts = [0]
+    for size in sizes:
+        starts.append(starts[-1] + size)
+    for end in range(len(sizes), 0, -CHUNK):
+        begin = max(end - CHUNK, 0)
+        part = slice(starts[begin], starts[end])
+        i, f, g, o = torch.split(gates[part], hidden, dim=1)
+        tanh, slope = squashed[part], slopes[part]
+        to_i, to_f, to_g, to_o = torch.split(slope, hidden, dim=1)
+        # x - x y in one operation each, and what two of them share once
+        entering, kept, leaving = g * i, steps_before(cells, sizes, begin, end) * f, tanh * o
+        torch.addcmul(entering, entering, i, value=-1, out=to_i)
+        torch.addcmul(kept, kept, f, value=-1, out=to_f)
+        torch.addcmul(i, entering, g, value=-1, out=to_g)
+        torch.addcmul(leaving, leaving, o, value=-1, out=to_o)
+        to_cell = torch.addcmul(o, leaving, tanh, value=-1)
+        some = sizes[begin:end]
+        of_gates = slope[:, : 3 * hidden].view(len(slope), 3, hidden)
+        views = (slope, of_gates, to_o, to_cell, f)
+        steps = zip(range(begin, end), *(torch.split(view, some) for view in views), strict=True)
+        for step, whole, first, last, by_state, forget in reversed(list(steps)):
+            size = len(whole)
+            h, c = (state_grad, cell_grad) if size == len(state_grad) else (state_grad[:size], cell_grad[:size])
+            if step == len(sizes) - 1:
+                h.copy_(given[step])
+            if (of_cell := of_cells[step]) is not None:
+                c.add_(of_cell)
+            c.addcmul_(h, by_state)
+            first.mul_(c.unsqueeze(1))
+            last.mul_(h)
+            if not step:
+                break
+            c.mul_(forget)
+            # the gradient of the state before: what comes from here, and what it was given by itself
+            own = given[step - 1]
+            if len(own) > size:
+                state_grad[size : len(own)].copy_(own[size:])
+                own = own[:size]
+            torch.addmm(own, whole, recurrent, out=h)
+    return slopes

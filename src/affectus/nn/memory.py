@@ -4,9 +4,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from affectus.nn.dropping import Dropout, draw_factors
+from affectus.nn.kernels import Arrays, kernels_for
 from affectus.nn.packing import Packing, steps_before
 from affectus.nn.precision import in_full
 from affectus.nn.tracing import State, run_steps
@@ -144,6 +146,12 @@ class _Steps(torch.autograd.Function):
         gates = seen.new_empty(len(seen), 2 * size)
         to_hidden, to_retain, to_update = (matrix.T.contiguous() for matrix in (inner, retain, update))
         bias = torch.cat([retain_bias, update_bias])
+        ctx.save_for_backward(candidate, inner, retain, update, keep, hidden, gates, memory)
+        ctx.sizes = sizes
+        if (kernels := kernels_for(candidate)) is not None:
+            weights = (to_hidden, to_retain, to_update)
+            _forward_compiled(kernels, hidden, gates, memory, candidate, weights, bias, keep, sizes)
+            return memory
         keeps = [None] * len(sizes) if keep is None else torch.split(keep, sizes)
         before: Tensor | None = None
         views = (
@@ -172,44 +180,26 @@ class _Steps(torch.autograd.Function):
             if before is not None:
                 m.addcmul_(kept, before)
             before = m
-        ctx.save_for_backward(candidate, inner, retain, update, keep, hidden, gates, memory)
-        ctx.sizes = sizes
         return memory
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """Go back through the steps."""
         candidate, inner, retain, update, keep, hidden, gates, memory = ctx.saved_tensors
         sizes: list[int] = ctx.sizes
         size, first = retain.shape
+        kernels = kernels_for(candidate)
+        saved = (candidate, inner, retain, update, keep, hidden, gates, memory)
         previous = steps_before(memory, sizes)
-        # at first of each gate by the memory, then the gradient of what enters the sigmoids
-        slopes = gates * (1 - gates)
-        slopes[:, :size].mul_(previous)
-        slopes[:, size:].mul_(candidate)
-        passes = (hidden > 0).to(hidden) if keep is None else (hidden > 0) * keep
-        grad_hidden = torch.empty_like(hidden)
-        grad_memory = torch.empty_like(memory)
-        carried = memory.new_zeros(sizes[0] if sizes else 0, size)
-        rest = hidden.shape[1] - first
-        views = (
-            *(slopes.view(len(slopes), 2, size), *torch.split(slopes, size, dim=1)),
-            *(grad_hidden, *torch.split(grad_hidden, [first, rest], dim=1)),
-            *(grad_memory, grad, passes, gates[:, :size]),
+        slopes, grad_hidden, grad_candidate = (
+            _backward(*saved, previous, grad, sizes)
+            if kernels is None
+            else _backward_compiled(kernels, *saved, grad, sizes)
         )
-        for both, to_keep, to_write, of_hidden, kept, written, of_memory, given, pass_, gate in reversed(
-            list(zip(*(torch.split(view, sizes) for view in views), strict=True))
-        ):
-            count = len(both)
-            torch.add(carried[:count], given, out=of_memory)
-            both.mul_(of_memory.unsqueeze(1))
-            torch.mm(to_keep, retain, out=kept)
-            torch.mm(to_write, update, out=written)
-            of_hidden.mul_(pass_)
-            torch.addmm(of_memory * gate, of_hidden, inner, out=carried[:count])
         return (
             grad_hidden,
-            grad_memory.mul_(gates[:, size:]),
+            grad_candidate,
             grad_hidden.T @ previous,
             slopes[:, :size].T @ hidden[:, :first],
             slopes[:, :size].sum(dim=0),
@@ -218,3 +208,136 @@ class _Steps(torch.autograd.Function):
             None,
             None,
         )
+
+
+def _forward_compiled(
+    kernels: Any,
+    hidden: Tensor,
+    gates: Tensor,
+    memory: Tensor,
+    candidate: Tensor,
+    weights: tuple[Tensor, Tensor, Tensor],
+    bias: Tensor,
+    keep: Tensor | None,
+    sizes: list[int],
+) -> None:
+    """All steps, by the kernels: fills gates and memory, and turns what enters the relu into r and u."""
+    to_hidden, to_retain, to_update = weights
+    size, first = memory.shape[1], to_retain.shape[0]
+    candidate = candidate.contiguous()
+    arrays = Arrays(
+        "memory",
+        *(size, hidden.shape[1]),
+        hidden=hidden,
+        keep=keep,
+        gates=gates,
+        bias=bias,
+        candidate=candidate,
+        memory=memory,
+        zeros=memory.new_zeros(size),
+    )
+    at, earlier = 0, -1
+    before: Tensor | None = None
+    parts = (*torch.split(hidden, [first, hidden.shape[1] - first], dim=1), *torch.split(gates, size, dim=1))
+    views = (hidden, *parts, memory)
+    for h, to_keep, to_write, kept, written, m in zip(*(torch.split(view, sizes) for view in views), strict=True):
+        count = len(h)
+        if before is not None:
+            h.addmm_(before if len(before) == count else before[:count], to_hidden)
+        kernels.memory_hidden(arrays, at, count)
+        torch.mm(to_keep, to_retain, out=kept)
+        torch.mm(to_write, to_update, out=written)
+        kernels.memory_forward(arrays, at, count, earlier)
+        before, earlier, at = m, at, at + count
+
+
+def _backward_compiled(
+    kernels: Any,
+    candidate: Tensor,
+    inner: Tensor,
+    retain: Tensor,
+    update: Tensor,
+    keep: Tensor | None,
+    hidden: Tensor,
+    gates: Tensor,
+    memory: Tensor,
+    grad: Tensor,
+    sizes: list[int],
+) -> tuple[Tensor, Tensor, Tensor]:
+    """What :func:`_backward` does, by the kernels."""
+    size, first = retain.shape
+    slopes, grad_hidden, grad_candidate = map(torch.empty_like, (gates, hidden, memory))
+    carried = memory.new_zeros(sizes[0] if sizes else 0, size)
+    arrays = Arrays(
+        "memory",
+        *(size, hidden.shape[1]),
+        hidden=hidden,
+        keep=keep,
+        gates=gates,
+        candidate=candidate.contiguous(),
+        memory=memory,
+        slopes=slopes,
+        of_hidden=grad_hidden,
+        of_candidate=grad_candidate,
+        given=grad.contiguous(),
+        carried=carried,
+        zeros=memory.new_zeros(size),
+    )
+    parts = (*torch.split(slopes, size, dim=1), *torch.split(grad_hidden, [first, hidden.shape[1] - first], dim=1))
+    views = (*parts, grad_hidden)
+    at = len(memory)
+    inner = inner.contiguous()
+    for step, (to_keep, to_write, kept, written, of_hidden) in reversed(
+        list(enumerate(zip(*(torch.split(view, sizes) for view in views), strict=True)))
+    ):
+        count = len(of_hidden)
+        at -= count
+        kernels.memory_backward(arrays, at, count, at - sizes[step - 1] if step else -1)
+        torch.mm(to_keep, retain, out=kept)
+        torch.mm(to_write, update, out=written)
+        kernels.memory_hidden_backward(arrays, at, count)
+        if step:
+            (carried if count == len(carried) else carried[:count]).addmm_(of_hidden, inner)
+    return slopes, grad_hidden, grad_candidate
+
+
+def _backward(
+    candidate: Tensor,
+    inner: Tensor,
+    retain: Tensor,
+    update: Tensor,
+    keep: Tensor | None,
+    hidden: Tensor,
+    gates: Tensor,
+    memory: Tensor,
+    previous: Tensor,
+    grad: Tensor,
+    sizes: list[int],
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the gradients of what enters the gates (N, 2 * size), of what enters the relu, and of the candidates."""
+    size, first = retain.shape
+    # at first of each gate by the memory, then the gradient of what enters the sigmoids
+    slopes = gates * (1 - gates)
+    slopes[:, :size].mul_(previous)
+    slopes[:, size:].mul_(candidate)
+    passes = (hidden > 0).to(hidden) if keep is None else (hidden > 0) * keep
+    grad_hidden = torch.empty_like(hidden)
+    grad_memory = torch.empty_like(memory)
+    carried = memory.new_zeros(sizes[0] if sizes else 0, size)
+    rest = hidden.shape[1] - first
+    views = (
+        *(slopes.view(len(slopes), 2, size), *torch.split(slopes, size, dim=1)),
+        *(grad_hidden, *torch.split(grad_hidden, [first, rest], dim=1)),
+        *(grad_memory, grad, passes, gates[:, :size]),
+    )
+    for both, to_keep, to_write, of_hidden, kept, written, of_memory, given, pass_, gate in reversed(
+        list(zip(*(torch.split(view, sizes) for view in views), strict=True))
+    ):
+        count = len(both)
+        torch.add(carried[:count], given, out=of_memory)
+        both.mul_(of_memory.unsqueeze(1))
+        torch.mm(to_keep, retain, out=kept)
+        torch.mm(to_write, update, out=written)
+        of_hidden.mul_(pass_)
+        torch.addmm(of_memory * gate, of_hidden, inner, out=carried[:count])
+    return slopes, grad_hidden, grad_memory.mul_(gates[:, size:])

@@ -10,9 +10,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from affectus.nn.dropping import LEVELS, WORD, LargeDropout, draw_words
 from affectus.nn.kept import gradient_like
+from affectus.nn.kernels import Arrays, kernels_for
 from affectus.nn.precision import in_full
 from affectus.nn.tracing import is_plain
 
@@ -85,6 +87,7 @@ class _ProductLayer(torch.autograd.Function):
         return y.T.contiguous()
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """Make each part again."""
         left, right, weight, words = ctx.saved_tensors
@@ -93,17 +96,15 @@ class _ProductLayer(torch.autograd.Function):
         grad = grad.contiguous()
         grad_left, grad_right = torch.empty_like(left), torch.zeros_like(right)
         grad_weight = gradient_like(weight)
-        buffer = torch.empty(batch, parts.size * right.shape[1])
+        buffer = torch.empty(batch * parts.size * right.shape[1])
         for number in range(parts.count):
-            rows, columns = parts.rows(number), parts.columns(number)
+            columns = parts.columns(number)
             made = parts.make(number)
             for some in range(0, grad.shape[1], OUTPUTS):
                 torch.mm(grad[:, some : some + OUTPUTS].T, made, out=grad_weight[some : some + OUTPUTS, columns])
-            product = buffer[:, : columns.stop - columns.start]
+            product = buffer[: batch * (columns.stop - columns.start)].view(batch, -1)
             torch.mm(grad, weight[:, columns], out=product)
-            shaped = parts.drop(product).view(batch, -1, right.shape[1])
-            grad_left[:, rows] = (shaped @ right.unsqueeze(2)).squeeze(2)
-            grad_right += (parts.left[:, rows].unsqueeze(1) @ shaped).squeeze(1)
+            parts.back(number, product, grad_left, grad_right)
         return grad_left.mul_(ctx.factor), grad_right, grad_weight, grad.sum(dim=0), None
 
 
@@ -118,7 +119,7 @@ class _Parts:
     """
 
     def __init__(self, left: Tensor, right: Tensor, least: int, words: Tensor | None = None) -> None:
-        self.left, self.right = left, right
+        self.left, self.right = left.contiguous(), right.contiguous()
         batch, self.length = left.shape
         self.width = right.shape[1]
         most = max(PART // (batch * self.width), 1)
@@ -126,12 +127,13 @@ class _Parts:
         self.size = math.ceil(self.length / math.ceil(self.length / most))
         self.count = math.ceil(self.length / self.size)
         shape = (math.ceil(self.count / WORD), batch, self.size * self.width)
-        self._product = left.new_empty(shape[1:])
+        self._product = left.new_empty(shape[1] * shape[2])
         if words is None:
             words = draw_words(math.prod(shape), least) if least else torch.empty(0, dtype=torch.int32)
         self.words = words.view(shape) if least else words
-        self._mask = torch.empty(shape[1:], dtype=torch.int32) if least else None
-        self._number = 0
+        self.dropping = bool(least)
+        self._kernels = kernels_for(left)
+        self._mask = torch.empty(shape[1:], dtype=torch.int32) if least and self._kernels is None else None
 
     def rows(self, number: int) -> slice:
         """Return which values of the left factor a part has."""
@@ -144,16 +146,47 @@ class _Parts:
 
     def make(self, number: int) -> Tensor:
         """Return a part (B, columns), some of it dropped; the next call overwrites it."""
-        rows, columns = self.rows(number), self.columns(number)
-        product = self._product[:, : columns.stop - columns.start]
-        shaped = product.view(len(product), -1, self.width)
-        torch.mul(self.left[:, rows].unsqueeze(2), self.right.unsqueeze(1), out=shaped)
+        rows = self.rows(number)
+        count = rows.stop - rows.start
+        product = self._product[: len(self.left) * count * self.width].view(len(self.left), -1)
+        if self._kernels is not None:
+            self._kernels.product_make(self._arrays(number, part=product), *self._place(number))
+            return product
+        torch.mul(self.left[:, rows].unsqueeze(2), self.right.unsqueeze(1), out=product.view(-1, count, self.width))
         if self._mask is not None:
             torch.bitwise_left_shift(self.words[number // WORD], WORD - 1 - number % WORD, out=self._mask)
             self._mask >>= WORD - 1
-        return self.drop(product)
+        return self._drop(product)
 
-    def drop(self, product: Tensor) -> Tensor:
+    def back(self, number: int, grad: Tensor, grad_left: Tensor, grad_right: Tensor) -> None:
+        """Go from the gradient of the part that was made last, which is used up, to that of both factors.
+
+        Args:
+            number: of the part.
+            grad: (B, columns), contiguous.
+            grad_left: (B, L), of which the part's columns are written.
+            grad_right: (B, R), which is added to.
+        """
+        if self._kernels is not None:
+            arrays = self._arrays(number, part=grad, of_left=grad_left, of_right=grad_right)
+            self._kernels.product_back(arrays, *self._place(number))
+            return
+        rows = self.rows(number)
+        shaped = self._drop(grad).view(len(grad), -1, self.width)
+        grad_left[:, rows] = (shaped @ self.right.unsqueeze(2)).squeeze(2)
+        grad_right += (self.left[:, rows].unsqueeze(1) @ shaped).squeeze(1)
+
+    def _arrays(self, number: int, **arrays: Tensor) -> Arrays:
+        words = self.words[number // WORD] if self.dropping else None
+        widths = (len(self.left), self.length, self.width)
+        return Arrays("product", *widths, left=self.left, right=self.right, words=words, **arrays)
+
+    def _place(self, number: int) -> tuple[int, int, int, int]:
+        """The first value on the left, how many, how many in a whole part, and the bit of the words."""
+        rows = self.rows(number)
+        return rows.start, rows.stop - rows.start, self.size, number % WORD
+
+    def _drop(self, product: Tensor) -> Tensor:
         """Drop of (B, columns), in place, what was dropped of the part that was made last."""
         if self._mask is not None:
             product.view(torch.int32).bitwise_and_(self._mask[:, : product.shape[1]])

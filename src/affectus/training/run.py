@@ -39,6 +39,7 @@ from affectus.files import atomic_path, lock_folder, read_json, sweep, write_jso
 from affectus.models import MODELS, Estimator, Model, ModelEntry
 from affectus.models.base import AnyModel
 from affectus.models.storage import load_weights, save_weights
+from affectus.nn import kernels
 from affectus.objectives import RealLoss, Task, TaskKind, choose_tasks
 from affectus.threads import end_with_parent, torch_threads
 from affectus.training.ahead import ahead
@@ -384,7 +385,8 @@ def train_run(
 
 def _versions(text: RunText | None) -> dict[str, str]:
     packages = (*PACKAGES, "transformers") if text is not None else PACKAGES
-    return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in packages}
+    found = {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in packages}
+    return found | {"kernels": kernels.level()}
 
 
 def _rows_to_encode(corpus: Corpus, settings: TrainingSettings) -> npt.NDArray[np.int64]:

@@ -1,0 +1,101 @@
+"""What surrounds the products of a recurrence's step, compiled: one call in place of up to ten of PyTorch's operators.
+
+For a processor with AVX2 or AVX-512, in single precision. The libraries are made where affectus is installed from
+source and a C compiler is found, or by ``python -m affectus.nn.kernels``. Without them, or with
+``AFFECTUS_KERNELS=0``, PyTorch's operators do the same; results differ by rounding.
+"""
+
+import ctypes
+import functools
+import os
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from affectus.nn.kernels.build import library, stamp
+
+SWITCH = "AFFECTUS_KERNELS"
+"""Environment variable; 0 leaves the kernels unused."""
+NONE = "none"
+FUNCTIONS = {
+    "lstm_forward": 3,
+    "lstm_backward": 3,
+    "memory_hidden": 2,
+    "memory_forward": 3,
+    "memory_backward": 3,
+    "memory_hidden_backward": 2,
+    "product_make": 4,
+    "product_back": 4,
+}
+"""How many numbers each takes after the arrays. Of a recurrence: the first row of a step, how many rows it has, and,
+where it looks at it, the first row of the step before, -1 for none."""
+FIELDS = {
+    "lstm": "gates cells squashed states slopes given of_cells carried carried_cell zeros",
+    "product": "left right part of_left of_right words",
+    "memory": "hidden keep gates bias candidate memory slopes of_hidden of_candidate given carried zeros",
+}
+"""Of each structure in ``kernels.c``, the arrays after the widths."""
+WIDTHS = {"lstm": 1, "memory": 2, "product": 3}
+
+
+class Arrays:
+    """The arrays that kernels work on, as an argument of theirs; they stay alive as long as this.
+
+    Args:
+        kind: of :data:`FIELDS`.
+        widths: the structure's sizes.
+        arrays: by name; what is not given is absent.
+    """
+
+    def __init__(self, kind: str, *widths: int, **arrays: Tensor | None) -> None:
+        assert len(widths) == WIDTHS[kind]
+        addresses = []
+        for name in FIELDS[kind].split():
+            x = arrays.pop(name, None)
+            if x is None:
+                addresses.append(0)
+                continue
+            assert x.dtype in (torch.float32, torch.int32), name
+            assert x.device.type == "cpu", name
+            assert x.is_contiguous(), name
+            addresses.append(x.data_ptr())
+            setattr(self, name, x)
+        assert not arrays, f"no such arrays: {list(arrays)}"
+        self._structure = (ctypes.c_long * (len(widths) + len(addresses)))(*widths, *addresses)
+        self._as_parameter_ = ctypes.c_void_p(ctypes.addressof(self._structure))
+
+
+@functools.cache
+def level() -> str:
+    """Return the instructions that the kernels use here: ``avx512``, ``avx2``, or ``none``."""
+    return _load()[0]
+
+
+def kernels_for(x: Tensor) -> Any | None:
+    """Return the library for rows such as these, None where PyTorch's operators have to do.
+
+    Its functions take :class:`Arrays` and numbers of rows.
+    """
+    return _load()[1] if x.dtype == torch.float32 and x.device.type == "cpu" else None
+
+
+@functools.cache
+def _load() -> tuple[str, Any | None]:
+    if os.environ.get(SWITCH) == "0" or ctypes.sizeof(ctypes.c_long) != ctypes.sizeof(ctypes.c_void_p):
+        return NONE, None
+    best = torch.backends.cpu.get_cpu_capability().lower()
+    for name in {"avx512": ("avx512", "avx2"), "avx2": ("avx2",)}.get(best, ()):
+        path = library(name)
+        try:
+            found = ctypes.CDLL(str(path))
+            source = ctypes.c_char * len(stamp())
+            if source.in_dll(found, "source").raw.decode("ascii") != stamp():  # made before the source was changed
+                continue
+        except (OSError, ValueError):  # absent; or not one of ours
+            continue
+        for function, arguments in FUNCTIONS.items():
+            getattr(found, function).restype = None
+            getattr(found, function).argtypes = [ctypes.c_void_p] + [ctypes.c_long] * arguments
+        return name, found
+    return NONE, None

@@ -1,0 +1,316 @@
+/* What surrounds the products of a recurrence's step, in one pass over its rows.
+
+   PyTorch takes an operator, a call and a pass through memory for each of these operations. All arrays are of single
+   precision and contiguous; a row is a sample at a step, and the rows of a step stand one after the other, as
+   affectus.nn.packing has them. Nothing is checked here: affectus.nn.kernels is what calls it.
+
+   The loops are plain, for the compiler to turn into vector instructions; there is nothing of one processor in them. */
+
+#include <math.h>
+#include <stdint.h>
+
+/* Before a loop whose turns do not depend on each other, which `restrict` alone does not tell every compiler. */
+#ifdef __clang__
+#define APART _Pragma("clang loop vectorize(assume_safety)")
+#else
+#define APART _Pragma("GCC ivdep")
+#endif
+
+#define ROWS static inline __attribute__((always_inline)) void
+#define VALUE static inline __attribute__((always_inline)) float
+#define EXPORT __attribute__((visibility("default"))) void
+
+/* Of which source a library was made, for who loads it. */
+__attribute__((visibility("default"))) const char source[] = STAMP;
+
+/* e^x within 2e-7 of it, relatively; x is cut to [-87, 88]. The polynomial is that of Cephes's expf. */
+VALUE exponential(float x) {
+    x = x < -87.0f ? -87.0f : x;
+    x = x > 88.0f ? 88.0f : x;
+    /* rounded by a number that leaves no room for binary places */
+    float n = (x * 1.44269504f + 12582912.0f) - 12582912.0f;
+    float r = x - n * 0.693359375f + n * 2.12194440e-4f;
+    float p = 1.9875691500e-4f;
+    p = p * r + 1.3981999507e-3f;
+    p = p * r + 8.3334519073e-3f;
+    p = p * r + 4.1665795894e-2f;
+    p = p * r + 1.6666665459e-1f;
+    p = p * r + 5.0000001201e-1f;
+    p = p * r * r + r + 1.0f;
+    union {
+        int32_t bits;
+        float value;
+    } power = {.bits = ((int32_t)n + 127) << 23};
+    return p * power.value;
+}
+
+VALUE sigmoid(float x) { return 1.0f / (1.0f + exponential(-x)); }
+
+/* Near zero a polynomial (Cephes's tanhf), since the other form loses digits there. */
+VALUE tangent(float x) {
+    float size = fabsf(x), square = x * x;
+    float large = copysignf(1.0f - 2.0f / (exponential(2.0f * size) + 1.0f), x);
+    float p = -5.70498872745e-3f;
+    p = p * square + 2.06390887954e-2f;
+    p = p * square - 5.37397155531e-2f;
+    p = p * square + 1.33314422036e-1f;
+    p = p * square - 3.33332819422e-1f;
+    float small = p * square * x + x;
+    return size < 0.625f ? small : large;
+}
+
+/* ---- LSTM: i, f, g, o = sigmoid, sigmoid, tanh, sigmoid; c' = f c + i g; h' = o tanh(c') ---- */
+
+ROWS lstm_row(long hidden, float *restrict i, float *restrict f, float *restrict g, float *restrict o,
+              const float *restrict before, float *restrict cell, float *restrict squashed, float *restrict state) {
+    APART
+    for (long k = 0; k < hidden; k++) {
+        float enter = sigmoid(i[k]), keep = sigmoid(f[k]), candidate = tangent(g[k]), leave = sigmoid(o[k]);
+        float c = enter * candidate + keep * before[k], t = tangent(c);
+        i[k] = enter;
+        f[k] = keep;
+        g[k] = candidate;
+        o[k] = leave;
+        cell[k] = c;
+        squashed[k] = t;
+        state[k] = leave * t;
+    }
+}
+
+struct lstm {
+    long hidden;
+    float *gates;          /* (N, 4 hidden): what enters the gates; afterwards their values */
+    float *cells;          /* (N, hidden) */
+    float *squashed;       /* (N, hidden): tanh of the cells */
+    float *states;         /* (N, hidden) */
+    float *slopes;         /* (N, 4 hidden): the gradient of what enters the gates */
+    const float *given;    /* (N, hidden): the states' own gradient; may be null */
+    const float *of_cells; /* (N, hidden): the cells' own; may be null */
+    float *carried;        /* (B, hidden): the states' gradient from the step after */
+    float *carried_cell;   /* (B, hidden): the cells' */
+    const float *zeros;    /* (hidden) */
+};
+
+/* One step: rows from `at` on; those of the step before begin at `before`, -1 for none. */
+EXPORT lstm_forward(const struct lstm *a, long at, long count, long before) {
+    long h = a->hidden;
+    for (long n = 0; n < count; n++) {
+        float *gates = a->gates + (at + n) * 4 * h;
+        const float *cell = before < 0 ? a->zeros : a->cells + (before + n) * h;
+        lstm_row(h, gates, gates + h, gates + 2 * h, gates + 3 * h, cell, a->cells + (at + n) * h,
+                 a->squashed + (at + n) * h, a->states + (at + n) * h);
+    }
+}
+
+ROWS lstm_row_back(long hidden, const float *restrict gates, const float *restrict before,
+                   const float *restrict squashed, const float *restrict given, const float *restrict of_cell,
+                   const float *restrict carried, float *restrict carried_cell, float *restrict slopes) {
+    const float *restrict i = gates, *restrict f = gates + hidden, *restrict g = gates + 2 * hidden,
+                          *restrict o = gates + 3 * hidden;
+    float *restrict to_i = slopes, *restrict to_f = slopes + hidden, *restrict to_g = slopes + 2 * hidden,
+                    *restrict to_o = slopes + 3 * hidden;
+    APART
+    for (long k = 0; k < hidden; k++) {
+        float state = carried[k] + given[k], t = squashed[k], leave = o[k];
+        float cell = carried_cell[k] + of_cell[k] + state * leave * (1.0f - t * t);
+        to_i[k] = cell * g[k] * i[k] * (1.0f - i[k]);
+        to_f[k] = cell * before[k] * f[k] * (1.0f - f[k]);
+        to_g[k] = cell * i[k] * (1.0f - g[k] * g[k]);
+        to_o[k] = state * t * leave * (1.0f - leave);
+        carried_cell[k] = cell * f[k];
+    }
+}
+
+/* One step back; `carried` holds the slopes of the step after times the recurrent weights. */
+EXPORT lstm_backward(const struct lstm *a, long at, long count, long before) {
+    long h = a->hidden;
+    for (long n = 0; n < count; n++) {
+        long row = at + n;
+        lstm_row_back(h, a->gates + row * 4 * h, before < 0 ? a->zeros : a->cells + (before + n) * h,
+                      a->squashed + row * h, a->given ? a->given + row * h : a->zeros,
+                      a->of_cells ? a->of_cells + row * h : a->zeros, a->carried + n * h, a->carried_cell + n * h,
+                      a->slopes + row * 4 * h);
+    }
+}
+
+/* ---- Gated memory: r, u = the parts of d relu(s + V m); m' = sigmoid(A r + a) m + sigmoid(B u + b) c ---- */
+
+struct memory {
+    long size, inner;       /* of the memory; of r and u together */
+    float *hidden;          /* (N, inner): what enters the relu; afterwards r and u */
+    const float *keep;      /* (N, inner): d; may be null */
+    float *gates;           /* (N, 2 size): what enters the sigmoids but for its bias; afterwards the gates */
+    const float *bias;      /* (2 size) */
+    const float *candidate; /* (N, size): c */
+    float *memory;          /* (N, size) */
+    float *slopes;          /* (N, 2 size): the gradient of what enters the sigmoids */
+    float *of_hidden;       /* (N, inner): of what enters the relu */
+    float *of_candidate;    /* (N, size) */
+    const float *given;     /* (N, size): the memory's own gradient */
+    float *carried;         /* (B, size): the memory's gradient from the step after */
+    const float *zeros;     /* (size) */
+};
+
+ROWS relu_row(long width, float *restrict x, const float *restrict keep) {
+    APART
+    for (long k = 0; k < width; k++) x[k] = (x[k] > 0.0f ? x[k] : 0.0f) * keep[k];
+}
+
+ROWS relu_row_all(long width, float *restrict x) {
+    /* what is not a number stays so */
+    APART
+    for (long k = 0; k < width; k++) x[k] = x[k] < 0.0f ? 0.0f : x[k];
+}
+
+EXPORT memory_hidden(const struct memory *a, long at, long count) {
+    for (long row = at; row < at + count; row++) {
+        float *x = a->hidden + row * a->inner;
+        relu_row_all(a->inner, x);
+        if (a->keep) relu_row(a->inner, x, a->keep + row * a->inner);
+    }
+}
+
+ROWS memory_row(long size, float *restrict retain, float *restrict update, const float *restrict retain_bias,
+                const float *restrict update_bias, const float *restrict candidate, const float *restrict before,
+                float *restrict memory) {
+    APART
+    for (long k = 0; k < size; k++) {
+        float r = sigmoid(retain[k] + retain_bias[k]), u = sigmoid(update[k] + update_bias[k]);
+        retain[k] = r;
+        update[k] = u;
+        memory[k] = r * before[k] + u * candidate[k];
+    }
+}
+
+EXPORT memory_forward(const struct memory *a, long at, long count, long before) {
+    long size = a->size;
+    for (long n = 0; n < count; n++) {
+        float *gates = a->gates + (at + n) * 2 * size;
+        memory_row(size, gates, gates + size, a->bias, a->bias + size, a->candidate + (at + n) * size,
+                   before < 0 ? a->zeros : a->memory + (before + n) * size, a->memory + (at + n) * size);
+    }
+}
+
+ROWS memory_row_back(long size, const float *restrict gates, const float *restrict before,
+                     const float *restrict candidate, const float *restrict given, float *restrict carried,
+                     float *restrict slopes, float *restrict of_candidate) {
+    const float *restrict retain = gates, *restrict update = gates + size;
+    float *restrict to_retain = slopes, *restrict to_update = slopes + size;
+    APART
+    for (long k = 0; k < size; k++) {
+        float memory = carried[k] + given[k], r = retain[k], u = update[k];
+        to_retain[k] = memory * before[k] * r * (1.0f - r);
+        to_update[k] = memory * candidate[k] * u * (1.0f - u);
+        of_candidate[k] = memory * u;
+        carried[k] = memory * r;
+    }
+}
+
+/* One step back, as far as the products that lead to r and u. */
+EXPORT memory_backward(const struct memory *a, long at, long count, long before) {
+    long size = a->size;
+    for (long n = 0; n < count; n++) {
+        long row = at + n;
+        memory_row_back(size, a->gates + row * 2 * size, before < 0 ? a->zeros : a->memory + (before + n) * size,
+                        a->candidate + row * size, a->given + row * size, a->carried + n * size,
+                        a->slopes + row * 2 * size, a->of_candidate + row * size);
+    }
+}
+
+ROWS pass_row(long width, float *restrict gradient, const float *restrict hidden, const float *restrict keep) {
+    APART
+    for (long k = 0; k < width; k++) gradient[k] = hidden[k] > 0.0f ? gradient[k] * keep[k] : 0.0f;
+}
+
+ROWS pass_row_all(long width, float *restrict gradient, const float *restrict hidden) {
+    APART
+    for (long k = 0; k < width; k++) gradient[k] = hidden[k] > 0.0f ? gradient[k] : 0.0f;
+}
+
+/* The gradient of r and u turned into that of what enters the relu. */
+EXPORT memory_hidden_backward(const struct memory *a, long at, long count) {
+    for (long row = at; row < at + count; row++) {
+        float *gradient = a->of_hidden + row * a->inner;
+        const float *hidden = a->hidden + row * a->inner;
+        if (a->keep)
+            pass_row(a->inner, gradient, hidden, a->keep + row * a->inner);
+        else
+            pass_row_all(a->inner, gradient, hidden);
+    }
+}
+
+/* ---- The outer product of two vectors for each sample, of which some is dropped: see affectus.nn.product ---- */
+
+struct product {
+    long batch, left_width, right_width;
+    const float *left;    /* (batch, left_width) */
+    const float *right;   /* (batch, right_width) */
+    float *part;          /* (batch, count * right_width): of the product, or of its gradient */
+    float *of_left;       /* (batch, left_width) */
+    float *of_right;      /* (batch, right_width) */
+    const int32_t *words; /* (batch, most * right_width): one decision to a bit; null to drop nothing */
+};
+
+ROWS product_row(long width, int dropping, float left, const float *restrict right, const int32_t *restrict words,
+                 int32_t bit, float *restrict out) {
+    APART
+    for (long k = 0; k < width; k++) {
+        float value = left * right[k];
+        out[k] = !dropping || (words[k] & bit) ? value : 0.0f;
+    }
+}
+
+/* The part that values `first` to `first + count` of the left factor have; `most` is the count of a whole part. */
+EXPORT product_make(const struct product *a, long first, long count, long most, long bit) {
+    long width = a->right_width;
+    for (long n = 0; n < a->batch; n++)
+        for (long i = 0; i < count; i++) {
+            float left = a->left[n * a->left_width + first + i], *out = a->part + (n * count + i) * width;
+            const float *right = a->right + n * width;
+            if (a->words)
+                product_row(width, 1, left, right, a->words + (n * most + i) * width, (int32_t)(1u << bit), out);
+            else
+                product_row(width, 0, left, right, 0, 0, out);
+        }
+}
+
+#define LANES 16
+
+/* The gradient `out` of a row of the product: returns what it is of the value on the left, adds what it is of those on
+   the right. */
+VALUE product_row_back(long width, int dropping, float left, const float *restrict right, const int32_t *restrict words,
+                       int32_t bit, const float *restrict out, float *restrict of_right) {
+    float sums[LANES] = {0}, sum = 0.0f;
+    long k = 0;
+    for (; k + LANES <= width; k += LANES) {
+        APART
+        for (long lane = 0; lane < LANES; lane++) {
+            float gradient = !dropping || (words[k + lane] & bit) ? out[k + lane] : 0.0f;
+            sums[lane] += gradient * right[k + lane];
+            of_right[k + lane] += gradient * left;
+        }
+    }
+    for (; k < width; k++) {
+        float gradient = !dropping || (words[k] & bit) ? out[k] : 0.0f;
+        sum += gradient * right[k];
+        of_right[k] += gradient * left;
+    }
+    for (long lane = 0; lane < LANES; lane++) sum += sums[lane];
+    return sum;
+}
+
+/* From the gradient of a part to that of both factors: written on the left, added to on the right. */
+EXPORT product_back(const struct product *a, long first, long count, long most, long bit) {
+    long width = a->right_width;
+    for (long n = 0; n < a->batch; n++)
+        for (long i = 0; i < count; i++) {
+            long at = n * a->left_width + first + i;
+            const float *right = a->right + n * width, *out = a->part + (n * count + i) * width;
+            float *of_right = a->of_right + n * width;
+            if (a->words)
+                a->of_left[at] = product_row_back(width, 1, a->left[at], right, a->words + (n * most + i) * width,
+                                                  (int32_t)(1u << bit), out, of_right);
+            else
+                a->of_left[at] = product_row_back(width, 0, a->left[at], right, 0, 0, out, of_right);
+        }
+}

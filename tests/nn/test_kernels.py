@@ -1,0 +1,149 @@
+"""The compiled kernels do what PyTorch's operators do, and are left out where they cannot be used."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+from affectus.nn import kernels
+from affectus.nn.dropping import LargeDropout
+from affectus.nn.kernels import build
+from affectus.nn.kernels.build import find_compiler
+from affectus.nn.lstm import LSTM
+from affectus.nn.memory import GatedMemory
+from affectus.nn.packing import Packing
+from affectus.nn.product import product_layer
+
+compiled = pytest.mark.skipif(kernels.level() == kernels.NONE, reason="no kernels: no C compiler at installation")
+Results = list[Tensor]
+
+
+@pytest.fixture
+def both(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], Results]], None]:
+    """Compare what something gives with kernels and without."""
+
+    def compare(run: Callable[[], Results]) -> None:
+        torch.manual_seed(0)
+        found = run()
+        with monkeypatch.context() as without:
+            without.setattr(kernels, "_load", lambda: (kernels.NONE, None))
+            torch.manual_seed(0)
+            expected = run()
+        assert len(found) == len(expected)
+        for a, b in zip(found, expected, strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-4, atol=2e-6 * max(1.0, float(b.abs().max())))
+
+    return compare
+
+
+def gradients(module: torch.nn.Module, x: Tensor, run: Callable[[Tensor], Tensor]) -> Results:
+    module.zero_grad()
+    x = x.clone().requires_grad_()
+    y = run(x)
+    (y * torch.linspace(-1, 1, y.numel()).view_as(y)).sum().backward()
+    assert x.grad is not None
+    return [y.detach(), x.grad, *(p.grad.clone() for p in module.parameters() if p.grad is not None)]
+
+
+@compiled
+@pytest.mark.parametrize(("samples", "dim", "hidden"), [(1, 3, 200), (5, 200, 33), (16, 160, 64), (40, 130, 1)])
+def test_an_lstm(both: Callable[..., None], samples: int, dim: int, hidden: int) -> None:
+    torch.manual_seed(1)
+    layer = LSTM(dim, hidden, layers=2, bidirectional=True)
+    packing = Packing(torch.rand(samples, 9) < 0.7)
+    x = torch.randn(len(packing.index), dim)
+    both(lambda: gradients(layer, x, lambda x: layer.rows(x, packing)))
+    # of the states, of the cells, and of both
+    both(lambda: gradients(layer, x, lambda x: layer.cells(x, packing)[0]))
+    both(lambda: gradients(layer, x, lambda x: layer.cells(x, packing)[1]))
+    both(lambda: gradients(layer, x, lambda x: torch.cat(layer.cells(x, packing))))
+
+
+@compiled
+@pytest.mark.parametrize("dropout", [0.0, 0.4])
+@pytest.mark.parametrize(("samples", "size"), [(1, 40), (7, 33), (20, 1)])
+def test_a_gated_memory(both: Callable[..., None], samples: int, size: int, dropout: float) -> None:
+    torch.manual_seed(1)
+    shares = {"candidate_dropout": dropout, "retain_dropout": dropout, "update_dropout": 0.0}
+    memory = GatedMemory(12, size, candidate=5, retain=18, update=33, **shares)
+    packing = Packing(torch.rand(samples, 11) < 0.7)
+    x = torch.randn(len(packing.index), 12)
+    both(lambda: gradients(memory, x, lambda x: memory(x, packing)))
+
+
+@compiled
+@pytest.mark.parametrize("share", [0.0, 0.3])
+@pytest.mark.parametrize("widths", [(6, 3, 40), (50, 40, 15), (9, 16)])
+def test_a_product_with_a_layer(both: Callable[..., None], widths: tuple[int, ...], share: float) -> None:
+    torch.manual_seed(1)
+    columns = 1
+    for width in widths:
+        columns *= width + 1
+    layer, drop = torch.nn.Linear(columns, 20), LargeDropout(share)
+    x = torch.randn(70, sum(widths))
+    both(lambda: gradients(layer, x, lambda x: product_layer(x.split(widths, dim=1), drop, layer)))
+
+
+@compiled
+def test_gates_of_numbers_without_bounds() -> None:
+    extreme = [0.0, -0.0, 1e-30, -1e-6, 0.624, 0.626, -20.0, 50.0, 88.1, -88.1, 1e4, -1e4, torch.inf, -torch.inf]
+    values = torch.tensor(extreme * 3)
+    n = len(values)
+    gates = values.repeat(4).view(1, -1).clone()
+    cells, squashed, states = (torch.zeros(1, n) for _ in range(3))
+    arrays = kernels.Arrays("lstm", n, gates=gates, cells=cells, squashed=squashed, states=states, zeros=torch.zeros(n))
+    kernels.kernels_for(gates).lstm_forward(arrays, 0, 1, -1)  # type: ignore[union-attr]
+    i, _, g, o = gates.view(4, n)
+    exact = values.double()
+    for found, expected in ((i, exact.sigmoid()), (g, exact.tanh()), (o, exact.sigmoid())):
+        # relatively too, where single precision can say it
+        torch.testing.assert_close(found.double(), expected, rtol=4e-7, atol=1e-37)
+    torch.testing.assert_close(cells[0], i * g, rtol=0, atol=1e-7)
+    gates.fill_(torch.nan)
+    kernels.kernels_for(gates).lstm_forward(arrays, 0, 1, -1)  # type: ignore[union-attr]
+    assert states.isnan().all()
+
+
+def test_they_are_for_single_precision_on_a_processor() -> None:
+    assert kernels.kernels_for(torch.zeros(1, dtype=torch.float64)) is None
+    assert kernels.kernels_for(torch.zeros(1, device="meta")) is None
+
+
+def test_a_variable_switches_them_off() -> None:
+    command = [sys.executable, "-c", "from affectus.nn import kernels; print(kernels.level())"]
+    done = subprocess.run(command, env=os.environ | {kernels.SWITCH: "0"}, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == kernels.NONE
+
+
+@compiled
+def test_a_library_of_another_source_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernels, "stamp", lambda: "0" * 16)
+    assert kernels._load.__wrapped__() == (kernels.NONE, None)
+
+
+def test_without_a_compiler_nothing_is_built(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(build, "find_compiler", lambda: None)
+    assert build.build() == []
+
+
+def test_a_compiler_that_cannot_leaves_nothing_behind(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: object, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(build, "HERE", tmp_path)
+    assert build._compile([sys.executable, "-c", "raise SystemExit('no such option')"], "avx2", ()) is None
+    assert list(tmp_path.iterdir()) == []  # type: ignore[attr-defined]
+    assert "no such option" in capsys.readouterr().err
+
+
+@compiled
+@pytest.mark.skipif(find_compiler() is None, reason="no C compiler")
+def test_the_command_builds_what_is_loaded(monkeypatch: pytest.MonkeyPatch, tmp_path: object) -> None:
+    monkeypatch.setattr(build, "HERE", tmp_path)
+    made = build.build()
+    assert [path.parent for path in made] == [tmp_path] * len(build.LEVELS)
+    monkeypatch.setattr(kernels, "library", build.library)
+    assert kernels._load.__wrapped__()[0] == kernels.level()
