@@ -1,12 +1,13 @@
 """EF-LSTM against MMSA's code with the same weights, against the article's layers, and where it must differ."""
 
+import copy
 from dataclasses import replace
 
 import pytest
 import torch
 
 from affectus.errors import AffectusError
-from affectus.models import MODELS
+from affectus.models import MODELS, ef_lstm
 from affectus.nn.stepping import in_step
 from affectus.objectives import RealLoss
 from affectus.testing import make_batch, make_tasks, repad
@@ -111,10 +112,25 @@ def test_a_missing_modality_is_zero_in_the_concatenation() -> None:
         seen = []
         model.recurrent.register_forward_hook(lambda *_: None)
         rows = model.recurrent.rows
-        model.recurrent.rows = lambda x, packing, rows=rows, seen=seen: (seen.append(x), rows(x, packing))[1]
+        model.recurrent.rows = lambda x, *rest, rows=rows, seen=seen: (seen.append(x), rows(x, *rest))[1]
         model(batch.without("audio"))
         assert (seen[0][:, 6:11] == 0).all()
         assert (seen[0][:, :6] != 0).all()
+
+
+def test_normalised_after_the_product_as_before_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, batch = build(hidden=120).train(), make_batch(View.ALIGNED, dims=THREE, lengths=(6, 3, 4))
+    before, found = copy.deepcopy(model.state_dict()), []
+    for there in (ef_lstm._all_are_there, lambda masks, packing: False):
+        monkeypatch.setattr(ef_lstm, "_all_are_there", there)
+        model.load_state_dict(before)
+        torch.manual_seed(0)
+        model.zero_grad()
+        losses = model.losses(model(batch), batch)
+        torch.stack(list(losses.values())).sum().backward()
+        found.append([p.grad for p in model.parameters()] + list(model.buffers()))
+    for a, b in zip(*found, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
 
 
 def test_late_steps_share_the_statistics_of_the_last() -> None:

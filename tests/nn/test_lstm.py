@@ -61,7 +61,13 @@ def test_gradient_of_the_steps(sizes: list[int]) -> None:
     torch.manual_seed(1)
     shapes = ((sum(sizes), 3), (8, 3), (8,), (8, 2))
     inputs = tuple(torch.randn(shape, dtype=torch.double, requires_grad=True) for shape in shapes)
-    assert torch.autograd.gradcheck(lambda *given: _Steps.apply(*given, sizes), inputs)
+    assert torch.autograd.gradcheck(lambda *given: _Steps.apply(*given, sizes, None, None), inputs)
+    affine = tuple(torch.randn(sum(sizes), dtype=torch.double, requires_grad=True) for _ in range(2))
+    run = lambda *given: _Steps.apply(*given[:4], sizes, *given[4:])  # noqa: E731
+    assert torch.autograd.gradcheck(run, (*inputs, *affine))
+    scale, shift = (x.detach().unsqueeze(1) for x in affine)
+    expected = _Steps.apply(inputs[0] * scale + shift, *inputs[1:], sizes, None, None)
+    torch.testing.assert_close(run(*inputs, *affine), expected)
 
 
 @pytest.mark.parametrize("bidirectional", [False, True])

@@ -22,7 +22,7 @@ Deviations:
 from collections.abc import Mapping, Sequence
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from affectus.batches.batch import Batch
 from affectus.models.base import Heads, Model, ModelOutput, Paper, check_choice, check_share, register_model
@@ -31,6 +31,7 @@ from affectus.nn.dropping import Dropout
 from affectus.nn.lstm import LSTM
 from affectus.nn.normalization import MaskedBatchNorm, StepBatchNorm
 from affectus.nn.packing import Packing
+from affectus.nn.precision import single
 from affectus.nn.stepping import in_step
 from affectus.objectives import Task
 from affectus.vocabulary import View
@@ -124,15 +125,25 @@ class EFLSTM(Model):
         masks = {name: batch.masks[name] & batch.mask.unsqueeze(1) for name in self.inputs}
         features, masks = in_step({name: batch.features[name] for name in masks}, masks, batch.view)
         packing = Packing(torch.stack(list(masks.values())).any(dim=0))
+        affine = None
         if isinstance(self.norm, StepBatchNorm):
-            real = torch.cat(
-                [packing.pack(masks[name].unsqueeze(-1)).expand(-1, dim) for name, dim in self.inputs.items()], dim=1
-            )
-            rows = packing.pack(torch.cat([features[name] for name in self.inputs], dim=-1))
-            rows = self.norm(rows, packing.steps, real)
+            rows = single(torch.cat([packing.pack(features[name]) for name in self.inputs], dim=-1))
+            if _all_are_there(masks, packing):
+                # one number for a row goes through the first product, which is the largest here
+                affine = self.norm.affine(rows, packing.steps, None)
+            else:
+                real = [packing.pack(masks[name].unsqueeze(-1)).expand(-1, dim) for name, dim in self.inputs.items()]
+                rows = self.norm(rows, packing.steps, torch.cat(real, dim=1))
         else:
             normalised = [self.norm[name](x, masks[name]) for name, x in features.items()]
             rows = packing.pack(torch.cat(normalised, dim=-1))
-        fused = self.recurrent.last_of(self.recurrent.rows(rows, packing), packing)
+        fused = self.recurrent.last_of(self.recurrent.rows(rows, packing, affine), packing)
         y = self.drop(torch.relu(self.dense(self.drop(fused))))
         return ModelOutput(self.heads(y), {"fused": fused})
+
+
+def _all_are_there(masks: Mapping[str, Tensor], packing: Packing) -> bool:
+    """True where every modality has every step, as far as that may be asked."""
+    if packing.padded or packing.mask.is_cuda:
+        return False
+    return all(torch.equal(mask, packing.mask) for mask in masks.values())

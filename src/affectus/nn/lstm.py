@@ -79,8 +79,17 @@ class LSTM(nn.Module):
         forward, backward = rows.chunk(2, dim=-1)
         return torch.cat([packing.last(forward), packing.first(backward)], dim=-1)
 
-    def rows(self, rows: Tensor, packing: Packing) -> Tensor:
-        """Map packed rows (N, dim) to (N, width)."""
+    def rows(self, rows: Tensor, packing: Packing, affine: tuple[Tensor, Tensor] | None = None) -> Tensor:
+        """Map packed rows (N, dim) to (N, width).
+
+        Args:
+            rows: (N, dim).
+            packing: of them.
+            affine: what each row is multiplied with first, and what is added to it, each (N,).
+        """
+        if affine is not None and (rows.is_cuda or packing.padded or self._is_small(rows, packing)):
+            scale, shift = affine
+            rows, affine = torch.addcmul(shift.unsqueeze(1), rows, scale.unsqueeze(1)), None
         if rows.is_cuda and not is_plain() and len(rows):
             sizes = torch.tensor(packing.sizes)
             found: Tensor = in_full(lambda x: self.layer(PackedSequence(x, sizes))[0].data, rows)
@@ -88,11 +97,12 @@ class LSTM(nn.Module):
         for layer in range(self.layer.num_layers):
             if layer and self.layer.dropout:
                 rows = rows * draw_factors(rows, self.layer.dropout) if self.training else rows
-            forward = self._states(rows, packing, f"l{layer}")
+            forward = self._states(rows, packing, f"l{layer}", affine)
             if self.layer.bidirectional:
-                backward = self._states(rows[packing.turned], packing, f"l{layer}_reverse")
+                turned = None if affine is None else (affine[0][packing.turned], affine[1][packing.turned])
+                backward = self._states(rows[packing.turned], packing, f"l{layer}_reverse", turned)
                 forward = torch.cat([forward, backward[packing.turned]], dim=-1)
-            rows = forward
+            rows, affine = forward, None
         return rows
 
     def cells(self, rows: Tensor, packing: Packing) -> tuple[Tensor, Tensor]:
@@ -102,20 +112,28 @@ class LSTM(nn.Module):
     def _weights(self, suffix: str) -> tuple[Tensor, ...]:
         return tuple(getattr(self.layer, f"{name}_{suffix}") for name in WEIGHTS)
 
-    def _states(self, rows: Tensor, packing: Packing, suffix: str) -> Tensor:
-        """One direction of a layer."""
+    def _is_small(self, rows: Tensor, packing: Packing) -> bool:
+        """True where oneDNN's steps are the faster ones."""
         small = rows.shape[1] + self.layer.hidden_size <= SMALL
-        if packing.padded or not (small and packing.sizes and _is_for_onednn(rows)):
-            return self._direction(rows, packing, suffix)[0]
+        return small and not packing.padded and bool(packing.sizes) and _is_for_onednn(rows)
+
+    def _states(
+        self, rows: Tensor, packing: Packing, suffix: str, affine: tuple[Tensor, Tensor] | None = None
+    ) -> Tensor:
+        """One direction of a layer."""
+        if not self._is_small(rows, packing):
+            return self._direction(rows, packing, suffix, affine)[0]
         found: Tensor = in_full(_in_blocks, rows, packing, *self._weights(suffix))
         return found
 
-    def _direction(self, rows: Tensor, packing: Packing, suffix: str) -> tuple[Tensor, Tensor]:
+    def _direction(
+        self, rows: Tensor, packing: Packing, suffix: str, affine: tuple[Tensor, Tensor] | None = None
+    ) -> tuple[Tensor, Tensor]:
         inner, recurrent, bias, recurrent_bias = self._weights(suffix)
         if packing.padded:
             return _plain(rows, inner, bias + recurrent_bias, recurrent, packing)
         found: tuple[Tensor, Tensor] = in_full(
-            _Steps.apply, rows, inner, bias + recurrent_bias, recurrent, packing.sizes
+            _Steps.apply, rows, inner, bias + recurrent_bias, recurrent, packing.sizes, *(affine or (None, None))
         )
         return found
 
@@ -163,14 +181,21 @@ class _Steps(torch.autograd.Function):
 
     Per step, with the gates in PyTorch's order:
 
-        i, f, g, o = sigmoid, sigmoid, tanh, sigmoid of (W x + b + U h)
+        i, f, g, o = sigmoid, sigmoid, tanh, sigmoid of (W (s x + t) + b + U h)
         c' = f c + i g
         h' = o tanh(c')
     """
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, inner: Tensor, bias: Tensor, recurrent: Tensor, sizes: list[int]
+        ctx: Any,
+        x: Tensor,
+        inner: Tensor,
+        bias: Tensor,
+        recurrent: Tensor,
+        sizes: list[int],
+        scale: Tensor | None,
+        shift: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
         """Run.
 
@@ -181,17 +206,24 @@ class _Steps(torch.autograd.Function):
             bias: (4 * hidden,), b.
             recurrent: (4 * hidden, hidden), U.
             sizes: rows of each step.
+            scale: (N,), s of each row; None for 1.
+            shift: (N,), t of each row; None for 0.
 
         Returns:
             (N, hidden) the states, (N, hidden) the cells.
         """
         hidden = recurrent.shape[1]
         # filled with W x + b, and turned into the gates' values step by step
-        gates = torch.addmm(bias, x, inner.T)  # (N, 4 * hidden)
+        product = None
+        if scale is None or shift is None:
+            gates = torch.addmm(bias, x, inner.T)  # (N, 4 * hidden)
+        else:
+            product = x @ inner.T
+            gates = torch.addcmul(torch.addr(bias, shift, inner.sum(dim=1)), product, scale.unsqueeze(1))
         states, cells = x.new_empty(len(x), hidden), x.new_empty(len(x), hidden)
         squashed = x.new_empty(len(x), hidden)  # tanh(c')
         by_state = recurrent.T.contiguous()
-        ctx.save_for_backward(x, inner, recurrent, gates, states, cells, squashed)
+        ctx.save_for_backward(x, inner, recurrent, gates, states, cells, squashed, scale, shift, product)
         ctx.sizes = sizes
         ctx.set_materialize_grads(False)  # mostly nobody looks at the cells
         if (kernels := kernels_for(x)) is not None:
@@ -222,15 +254,24 @@ class _Steps(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad_states: Tensor | None, grad_cells: Tensor | None) -> tuple[Tensor | None, ...]:
         """Go back through the steps, some at a time."""
-        x, inner, recurrent, gates, states, cells, squashed = ctx.saved_tensors
+        x, inner, recurrent, gates, states, cells, squashed, scale, shift, product = ctx.saved_tensors
         kernels = kernels_for(x)
         slopes = (
             _backward(gates, cells, squashed, recurrent, grad_states, grad_cells, ctx.sizes)
             if kernels is None
             else _backward_compiled(kernels, gates, cells, squashed, recurrent, grad_states, grad_cells, ctx.sizes)
         )
+        grad_bias, grad_recurrent = slopes.sum(dim=0), slopes.T @ steps_before(states, ctx.sizes)
+        grad_scale = grad_shift = shifted = None
+        if product is not None:
+            grad_scale, grad_shift = torch.linalg.vecdot(slopes, product), slopes @ inner.sum(dim=1)
+            shifted = slopes.T @ shift
+            slopes.mul_(scale.unsqueeze(1))
         grad_x = slopes @ inner if ctx.needs_input_grad[0] else None
-        return grad_x, slopes.T @ x, slopes.sum(dim=0), slopes.T @ steps_before(states, ctx.sizes), None
+        grad_inner = slopes.T @ x
+        if shifted is not None:
+            grad_inner += shifted.unsqueeze(1)
+        return grad_x, grad_inner, grad_bias, grad_recurrent, None, grad_scale, grad_shift
 
 
 def _forward_compiled(

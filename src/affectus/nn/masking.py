@@ -5,11 +5,24 @@ from torch import Tensor
 
 from affectus.nn.tracing import is_plain
 
+MANY = 1 << 15
+"""Values from which on it is faster on a CPU to copy all and to set some rows to zero than to choose value by value."""
+
 
 def zero_masked(x: Tensor, mask: Tensor) -> Tensor:
-    """Return (..., d) with the rows where ``mask`` (...) is False set to zero, whatever they hold."""
+    """Return (..., d) with the rows where ``mask`` (...) is False set to zero, whatever they hold.
+
+    It is ``x`` itself, or a part of the same memory, where no row is masked.
+    """
     if x.dtype == torch.bool:  # onnxruntime chooses between numbers alone
         return x & mask.unsqueeze(-1)
+    if x.numel() >= MANY and x.device.type == "cpu" and x.shape[:-1] == mask.shape and not is_plain():
+        masked = (~mask).flatten().nonzero().squeeze(1)
+        if not len(masked):
+            return x
+        rows = x.reshape(-1, x.shape[-1])
+        copied = rows.data_ptr() != x.data_ptr() and not x.requires_grad
+        return (rows.index_fill_(0, masked, 0.0) if copied else rows.index_fill(0, masked, 0.0)).view(x.shape)
     return torch.where(mask.unsqueeze(-1), x, x.new_zeros(()))
 
 
