@@ -11,12 +11,14 @@ from torch import Tensor
 
 from affectus.nn import kernels
 from affectus.nn.dropping import LargeDropout
+from affectus.nn.gru import BiGRU, LastGRU
 from affectus.nn.kernels import build
 from affectus.nn.kernels.build import find_compiler
 from affectus.nn.lstm import LSTM
 from affectus.nn.memory import GatedMemory
 from affectus.nn.packing import Packing
 from affectus.nn.product import product_layer
+from affectus.nn.recurrent import BiGRUs, BiLSTMs
 
 compiled = pytest.mark.skipif(kernels.level() == kernels.NONE, reason="no kernels: no C compiler at installation")
 Results = list[Tensor]
@@ -64,6 +66,38 @@ def test_an_lstm(both: Callable[..., None], samples: int, dim: int, hidden: int)
 
 
 @compiled
+@pytest.mark.parametrize(("samples", "dim", "hidden"), [(1, 3, 70), (5, 20, 33), (16, 16, 64), (40, 13, 1)])
+def test_a_gru(both: Callable[..., None], samples: int, dim: int, hidden: int) -> None:
+    torch.manual_seed(1)
+    mask = torch.rand(samples, 9) < 0.7
+    mask[0] = False  # a sample without a step
+    x = torch.randn(samples, 9, dim)
+    for layer in (BiGRU(dim, hidden), LastGRU(dim, hidden)):
+        both(lambda layer=layer: gradients(layer, x, lambda x: layer(x, mask)))
+
+
+@compiled
+@pytest.mark.parametrize("dropout", [0.0, 0.4])
+@pytest.mark.parametrize("kind", [BiGRUs, BiLSTMs])
+def test_recurrences_with_the_dropouts_of_keras(both: Callable[..., None], kind: type, dropout: float) -> None:
+    torch.manual_seed(1)
+    layer = kind({"a": 6, "b": 4}, 35, dropout=dropout, recurrent_dropout=dropout)
+    for p in layer.parameters():  # biases too
+        torch.nn.init.normal_(p, std=0.3)
+    masks = {name: torch.rand(7, 10) < 0.7 for name in "ab"}
+    masks["b"][2] = False
+    x = torch.randn(7, 10, 10)
+
+    def run(x: Tensor) -> Tensor:
+        given = {"a": x[..., :6], "b": x[..., 6:]}
+        return torch.cat([*layer(given, masks).values()])
+
+    both(lambda: gradients(layer, x, run))
+    x[~masks["a"]] = torch.nan  # what is masked may be anything
+    assert not layer({"a": x[..., :6], "b": torch.zeros(7, 10, 4)}, masks)["a"].isnan().any()
+
+
+@compiled
 @pytest.mark.parametrize("dropout", [0.0, 0.4])
 @pytest.mark.parametrize(("samples", "size"), [(1, 40), (7, 33), (20, 1)])
 def test_a_gated_memory(both: Callable[..., None], samples: int, size: int, dropout: float) -> None:
@@ -96,7 +130,8 @@ def test_gates_of_numbers_without_bounds() -> None:
     gates = values.repeat(4).view(1, -1).clone()
     cells, squashed, states = (torch.zeros(1, n) for _ in range(3))
     arrays = kernels.Arrays("lstm", n, gates=gates, cells=cells, squashed=squashed, states=states, zeros=torch.zeros(n))
-    kernels.kernels_for(gates).lstm_forward(arrays, 0, 1, -1)  # type: ignore[union-attr]
+    sizes, weights = kernels.count([1]), kernels.pack(kernels.kernels_for(gates), torch.zeros(n, 4 * n))
+    kernels.kernels_for(gates).lstm(arrays, 1, sizes.data_ptr(), weights.data_ptr())  # type: ignore[union-attr]
     i, _, g, o = gates.view(4, n)
     exact = values.double()
     for found, expected in ((i, exact.sigmoid()), (g, exact.tanh()), (o, exact.sigmoid())):
@@ -104,7 +139,7 @@ def test_gates_of_numbers_without_bounds() -> None:
         torch.testing.assert_close(found.double(), expected, rtol=4e-7, atol=1e-37)
     torch.testing.assert_close(cells[0], i * g, rtol=0, atol=1e-7)
     gates.fill_(torch.nan)
-    kernels.kernels_for(gates).lstm_forward(arrays, 0, 1, -1)  # type: ignore[union-attr]
+    kernels.kernels_for(gates).lstm(arrays, 1, sizes.data_ptr(), weights.data_ptr())  # type: ignore[union-attr]
     assert states.isnan().all()
 
 

@@ -74,7 +74,9 @@ def test_gradient_of_the_steps(sizes: list[int]) -> None:
 @pytest.mark.parametrize(
     "lengths", [[70, 64, 40, 33, 33, 32, 31, 9, 9, 1, 0], [3], [33] * 9], ids=["many", "one", "alike"]
 )
-def test_small_states_in_single_precision_equal_the_written_out_steps(lengths: list[int], bidirectional: bool) -> None:
+def test_small_states_in_single_precision_equal_the_written_out_steps(
+    lengths: list[int], bidirectional: bool, no_kernels: None
+) -> None:
     torch.manual_seed(0)
     layer = LSTM(4, 3, layers=2, bidirectional=bidirectional)
     mask = torch.rand(len(lengths), 80).argsort(dim=1) < torch.tensor(lengths).unsqueeze(1)

@@ -120,7 +120,7 @@ def test_initialised_as_keras_does() -> None:
 
 
 @pytest.mark.parametrize("kind", [BiGRUs, BiLSTMs])
-def test_input_dropout_is_the_same_at_every_step(kind) -> None:
+def test_input_dropout_is_the_same_at_every_step(kind, no_kernels) -> None:
     torch.manual_seed(0)
     layer = kind({"x": 50}, 3, dropout=0.5).train()
     seen = []
@@ -133,12 +133,13 @@ def test_input_dropout_is_the_same_at_every_step(kind) -> None:
 
 
 @pytest.mark.parametrize("kind", [BiGRUs, BiLSTMs])
-def test_recurrent_dropout_is_the_same_at_every_step(kind, monkeypatch) -> None:
+def test_recurrent_dropout_is_the_same_at_every_step(kind, monkeypatch, no_kernels) -> None:
     torch.manual_seed(0)
     layer = kind({"x": 5}, 40, recurrent_dropout=0.5).train()
     seen, step = [], layer.step
     monkeypatch.setattr(layer, "step", lambda x, h, state: (seen.append((h, state[0])), step(x, h, state))[1])
     layer({"x": torch.randn(2, 4, 5)}, {"x": torch.ones(2, 4, dtype=torch.bool)})
+    assert len(seen) == 4
     factors = [h / state for h, state in seen[1:]]  # the first state is zero
     for factor in factors:
         torch.testing.assert_close(factor, factors[0])

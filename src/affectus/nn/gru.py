@@ -9,9 +9,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
+from affectus.nn.kernels import Arrays, count, kernels_for, pack
 from affectus.nn.masking import to_front, zero_masked
+from affectus.nn.packing import Packing, steps_before
 from affectus.nn.precision import in_full
 from affectus.nn.tracing import State, Stepped, apart, is_plain, run_steps
 
@@ -42,6 +45,14 @@ class BiGRU(nn.Module):
         Returns:
             (B, T, 2 * hidden): the forward state, then the backward one; zero where masked.
         """
+        if kernels_for(x) is not None and not is_plain():
+            packing = Packing(mask)
+            rows = packing.pack(x)
+            forward, backward = (
+                packed_states(self.layer, some, packing, suffix)
+                for some, suffix in ((rows, ""), (rows[packing.turned], "_reverse"))
+            )
+            return packing.unpack(torch.cat([forward, backward[packing.turned]], dim=-1))
         front, lengths = to_front(x, mask)  # (B, T', dim)
         own = x.device.type == "cpu" or is_plain()
         y = self._stepwise(front, lengths) if own else self._packed(front, lengths)
@@ -77,11 +88,120 @@ class LastGRU(nn.Module):
     @apart
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """Map (B, T, dim) and its mask (B, T) to (B, hidden), zero for a sample without a real step."""
+        if kernels_for(x) is not None and not is_plain():
+            packing = Packing(mask)
+            return packing.last(packed_states(self.layer, packing.pack(x), packing, ""))
         front, lengths = to_front(x, mask)  # (B, T', dim)
         theirs = x.is_cuda and not is_plain()
         states = in_full(self.layer, front)[0] if theirs else _states(self.layer, front.unsqueeze(0), ("",))[0]
         last = _gather(states, (lengths - 1).clamp(min=0).unsqueeze(1)).squeeze(1)
         return zero_masked(last, lengths > 0)
+
+
+def packed_states(layer: nn.GRU, rows: Tensor, packing: Packing, suffix: str) -> Tensor:
+    """Run a direction of a layer, named by the ending of its weights, by the kernels: (N, dim) to (N, hidden)."""
+    inner, recurrent, inner_bias, bias = (
+        getattr(layer, f"{name}_l0{suffix}") for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+    )
+    return gru_with_dropout(rows, inner, inner_bias, recurrent, bias, None, packing.sizes)
+
+
+def gru_with_dropout(
+    rows: Tensor,
+    inner: Tensor,
+    inner_bias: Tensor,
+    recurrent: Tensor,
+    bias: Tensor,
+    keep: Tensor | None,
+    sizes: list[int],
+) -> Tensor:
+    """Return the states (N, hidden) of a GRU, some of its state dropped on the way into the gates, by the kernels.
+
+    Args:
+        rows: (N, dim) packed rows.
+        inner: (3 * hidden, dim), the gates in PyTorch's order.
+        inner_bias: (3 * hidden,).
+        recurrent: (3 * hidden, hidden).
+        bias: (3 * hidden,), added to the state's part.
+        keep: (B, hidden), what the state is multiplied with, the longest sample first; None for 1.
+        sizes: rows of each step.
+    """
+    both = 2 * recurrent.shape[1]
+    # the recurrent bias of the reset and update gates adds to the input's; that of the candidate is gated
+    inner_bias = inner_bias + torch.cat([bias[:both], torch.zeros_like(bias[both:])])
+    states: Tensor = in_full(_PackedSteps.apply, rows, inner, inner_bias, recurrent, bias[both:], keep, sizes)
+    return states
+
+
+class _PackedSteps(torch.autograd.Function):
+    """What :class:`_Steps` does, over packed rows, by the kernels."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        inner: Tensor,
+        bias: Tensor,
+        recurrent: Tensor,
+        candidate_bias: Tensor,
+        keep: Tensor | None,
+        sizes: list[int],
+    ) -> Tensor:
+        """Run; the arguments are those of :func:`gru_with_dropout`, with the biases of :class:`_Steps`."""
+        kernels, hidden = kernels_for(x), recurrent.shape[1]
+        assert kernels is not None
+        gates = torch.addmm(bias, x, inner.T)  # turned into the gates' values
+        states, product = (x.new_empty(len(x), hidden) for _ in range(2))
+        seen = None if keep is None else torch.zeros_like(states)
+        arrays = Arrays(
+            "gru",
+            hidden,
+            gates=gates,
+            product=product,
+            states=states,
+            bias=candidate_bias.contiguous(),
+            keep=keep,
+            seen=seen,
+            zeros=x.new_zeros(hidden),
+        )
+        samples, both = count(sizes), 2 * hidden
+        weights = [pack(kernels, matrix) for matrix in (recurrent[:both].T, recurrent[both:].T)]
+        kernels.gru(arrays, len(sizes), samples.data_ptr(), *(matrix.data_ptr() for matrix in weights))
+        ctx.save_for_backward(x, inner, recurrent, gates, product, states, keep, seen)
+        ctx.sizes = sizes
+        return states
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        """Go back through the steps."""
+        x, inner, recurrent, gates, product, states, keep, seen = ctx.saved_tensors
+        kernels, sizes, hidden = kernels_for(x), ctx.sizes, recurrent.shape[1]
+        assert kernels is not None
+        slopes, of_product = torch.empty_like(gates), torch.empty_like(product)
+        carried = x.new_zeros(sizes[0] if sizes else 0, hidden)
+        arrays = Arrays(
+            "gru",
+            hidden,
+            gates=gates,
+            product=product,
+            states=states,
+            keep=keep,
+            slopes=slopes,
+            of_product=of_product,
+            given=grad.contiguous(),
+            carried=carried,
+            room=None if keep is None else torch.empty_like(carried),
+            zeros=x.new_zeros(hidden),
+        )
+        samples, both = count(sizes), 2 * hidden
+        weights = [pack(kernels, matrix) for matrix in (recurrent[:both], recurrent[both:])]
+        kernels.gru_back(arrays, len(sizes), samples.data_ptr(), *(matrix.data_ptr() for matrix in weights), len(x))
+        if seen is None:
+            seen = steps_before(states, sizes)
+        grad_recurrent = torch.cat([slopes[:, :both].T @ seen, of_product.T @ seen])
+        grad_x = slopes @ inner if ctx.needs_input_grad[0] else None
+        return grad_x, slopes.T @ x, slopes.sum(dim=0), grad_recurrent, of_product.sum(dim=0), None, None
 
 
 def _states(layer: nn.GRU, x: Tensor, suffixes: tuple[str, ...]) -> Tensor:
@@ -197,20 +317,20 @@ class _Steps(torch.autograd.Function):
         slopes = x.new_empty(directions, min(CHUNK, steps), batch, 3 * hidden)
         for end in range(steps, 0, -CHUNK):
             start = max(end - CHUNK, 0)
-            count = end - start
+            some = end - start
             r, z = gates[:, start:end].chunk(2, dim=-1)
             n, before = candidates[:, start:end], states[:, start:end]
-            flat = before.reshape(directions, count * batch, hidden)
+            flat = before.reshape(directions, some * batch, hidden)
             product = torch.baddbmm(candidate_bias.unsqueeze(1), flat, to_candidate).view_as(n)
             # what a unit of the state's gradient becomes at U h + c of each gate
-            slope = slopes[:, :count]
+            slope = slopes[:, :some]
             keep = 1 - z
             to_n = keep * (1 - n * n)
             torch.mul(to_n.mul(product).mul_(r), 1 - r, out=slope[..., :hidden])
             torch.mul((before - n).mul_(keep), z, out=slope[..., hidden:both])
             torch.mul(to_n, r, out=slope[..., both:])
             of_states = grad[:, start:end].clone()
-            per_gate = slope.view(directions, count, batch, 3, hidden).unbind(1)
+            per_gate = slope.view(directions, some, batch, 3, hidden).unbind(1)
             for gate, whole, state, update in reversed(
                 list(zip(per_gate, slope.unbind(1), of_states.unbind(1), z.unbind(1), strict=True))
             ):
@@ -219,7 +339,7 @@ class _Steps(torch.autograd.Function):
                 carried = torch.baddbmm(state * update, whole, recurrent)
             grad_inner[:, start:end, :, :both] = slope[..., :both]
             torch.mul(to_n, of_states, out=grad_inner[:, start:end, :, both:])
-            whole = slope.reshape(directions, count * batch, 3 * hidden)
+            whole = slope.reshape(directions, some * batch, 3 * hidden)
             grad_recurrent.baddbmm_(whole.transpose(1, 2), flat)
             grad_c += whole[..., both:].sum(dim=1)
         flat_inner = grad_inner.view(directions, steps * batch, 3 * hidden)

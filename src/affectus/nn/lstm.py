@@ -16,7 +16,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn.utils.rnn import PackedSequence
 
 from affectus.nn.dropping import draw_factors
-from affectus.nn.kernels import Arrays, kernels_for
+from affectus.nn.kernels import Arrays, count, kernels_for, pack
 from affectus.nn.packing import Packing, steps_before
 from affectus.nn.precision import in_full
 from affectus.nn.tracing import State, Stepped, apart, is_plain, run_steps
@@ -133,13 +133,32 @@ class LSTM(nn.Module):
         if packing.padded:
             return _plain(rows, inner, bias + recurrent_bias, recurrent, packing)
         found: tuple[Tensor, Tensor] = in_full(
-            _Steps.apply, rows, inner, bias + recurrent_bias, recurrent, packing.sizes, *(affine or (None, None))
+            _Steps.apply, rows, inner, bias + recurrent_bias, recurrent, packing.sizes, *(affine or ())
         )
         return found
 
 
+def lstm_with_dropout(
+    rows: Tensor, inner: Tensor, bias: Tensor, recurrent: Tensor, keep: Tensor | None, sizes: list[int]
+) -> Tensor:
+    """Return the states (N, hidden) of an LSTM, some of its state dropped on the way into the gates, by the kernels.
+
+    Args:
+        rows: (N, dim) packed rows.
+        inner: (4 * hidden, dim), the gates in PyTorch's order.
+        bias: (4 * hidden,).
+        recurrent: (4 * hidden, hidden).
+        keep: (B, hidden), what the state is multiplied with, the longest sample first; None for 1.
+        sizes: rows of each step.
+    """
+    found: tuple[Tensor, Tensor] = in_full(_Steps.apply, rows, inner, bias, recurrent, sizes, None, None, keep)
+    return found[0]
+
+
 def _is_for_onednn(rows: Tensor) -> bool:
     """True where PyTorch goes through padded steps in one call of oneDNN, whose gradient it has."""
+    if kernels_for(rows) is not None:  # which are faster still
+        return False
     single = rows.dtype in (torch.float32, torch.bfloat16)  # in bfloat16 it is made single precision first
     if not single or rows.device.type != "cpu":
         return False
@@ -194,8 +213,9 @@ class _Steps(torch.autograd.Function):
         bias: Tensor,
         recurrent: Tensor,
         sizes: list[int],
-        scale: Tensor | None,
-        shift: Tensor | None,
+        scale: Tensor | None = None,
+        shift: Tensor | None = None,
+        keep: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Run.
 
@@ -208,6 +228,7 @@ class _Steps(torch.autograd.Function):
             sizes: rows of each step.
             scale: (N,), s of each row; None for 1.
             shift: (N,), t of each row; None for 0.
+            keep: (B, hidden), what h is multiplied with, the longest sample first; None for 1. For kernels alone.
 
         Returns:
             (N, hidden) the states, (N, hidden) the cells.
@@ -222,13 +243,14 @@ class _Steps(torch.autograd.Function):
             gates = torch.addcmul(torch.addr(bias, shift, inner.sum(dim=1)), product, scale.unsqueeze(1))
         states, cells = x.new_empty(len(x), hidden), x.new_empty(len(x), hidden)
         squashed = x.new_empty(len(x), hidden)  # tanh(c')
-        by_state = recurrent.T.contiguous()
-        ctx.save_for_backward(x, inner, recurrent, gates, states, cells, squashed, scale, shift, product)
+        ctx.save_for_backward(x, inner, recurrent, gates, states, cells, squashed, scale, shift, product, keep)
         ctx.sizes = sizes
         ctx.set_materialize_grads(False)  # mostly nobody looks at the cells
         if (kernels := kernels_for(x)) is not None:
-            _forward_compiled(kernels, gates, states, cells, squashed, by_state, sizes)
+            ctx.seen = _forward_compiled(kernels, gates, states, cells, squashed, recurrent, keep, sizes)
             return states, cells
+        assert keep is None
+        by_state = recurrent.T.contiguous()
         before: tuple[Tensor, Tensor] | None = None
         # each view of a step is made with those of all others: to make one takes as long as a small operation
         views = (gates, gates[:, : 2 * hidden], *torch.split(gates, hidden, dim=1), states, cells, squashed)
@@ -254,14 +276,17 @@ class _Steps(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad_states: Tensor | None, grad_cells: Tensor | None) -> tuple[Tensor | None, ...]:
         """Go back through the steps, some at a time."""
-        x, inner, recurrent, gates, states, cells, squashed, scale, shift, product = ctx.saved_tensors
+        x, inner, recurrent, gates, states, cells, squashed, scale, shift, product, keep = ctx.saved_tensors
         kernels = kernels_for(x)
         slopes = (
             _backward(gates, cells, squashed, recurrent, grad_states, grad_cells, ctx.sizes)
             if kernels is None
-            else _backward_compiled(kernels, gates, cells, squashed, recurrent, grad_states, grad_cells, ctx.sizes)
+            else _backward_compiled(
+                kernels, gates, cells, squashed, recurrent, grad_states, grad_cells, keep, ctx.sizes
+            )
         )
-        grad_bias, grad_recurrent = slopes.sum(dim=0), slopes.T @ steps_before(states, ctx.sizes)
+        seen = steps_before(states, ctx.sizes) if keep is None else ctx.seen
+        grad_bias, grad_recurrent = slopes.sum(dim=0), slopes.T @ seen
         grad_scale = grad_shift = shifted = None
         if product is not None:
             grad_scale, grad_shift = torch.linalg.vecdot(slopes, product), slopes @ inner.sum(dim=1)
@@ -271,24 +296,40 @@ class _Steps(torch.autograd.Function):
         grad_inner = slopes.T @ x
         if shifted is not None:
             grad_inner += shifted.unsqueeze(1)
-        return grad_x, grad_inner, grad_bias, grad_recurrent, None, grad_scale, grad_shift
+        return grad_x, grad_inner, grad_bias, grad_recurrent, None, grad_scale, grad_shift, None
 
 
 def _forward_compiled(
-    kernels: Any, gates: Tensor, states: Tensor, cells: Tensor, squashed: Tensor, by_state: Tensor, sizes: list[int]
-) -> None:
-    """All steps, by the kernels: fills what is empty, and turns what enters the gates into their values."""
+    kernels: Any,
+    gates: Tensor,
+    states: Tensor,
+    cells: Tensor,
+    squashed: Tensor,
+    recurrent: Tensor,
+    keep: Tensor | None,
+    sizes: list[int],
+) -> Tensor | None:
+    """All steps, by the kernels: fills what is empty, and turns what enters the gates into their values.
+
+    Returns:
+        With ``keep``, (N, hidden) the states as the products see them.
+    """
     hidden = states.shape[1]
-    zeros = gates.new_zeros(hidden)
-    arrays = Arrays("lstm", hidden, gates=gates, cells=cells, squashed=squashed, states=states, zeros=zeros)
-    at, earlier = 0, -1
-    before: Tensor | None = None
-    for gate, state in zip(torch.split(gates, sizes), torch.split(states, sizes), strict=True):
-        count = len(gate)
-        if before is not None:
-            gate.addmm_(before if len(before) == count else before[:count], by_state)
-        kernels.lstm_forward(arrays, at, count, earlier)
-        before, earlier, at = state, at, at + count
+    seen = None if keep is None else torch.zeros_like(states)
+    arrays = Arrays(
+        "lstm",
+        hidden,
+        gates=gates,
+        cells=cells,
+        squashed=squashed,
+        states=states,
+        keep=keep,
+        seen=seen,
+        zeros=gates.new_zeros(hidden),
+    )
+    samples, weights = count(sizes), pack(kernels, recurrent.T)
+    kernels.lstm(arrays, len(sizes), samples.data_ptr(), weights.data_ptr())
+    return seen
 
 
 def _backward_compiled(
@@ -299,6 +340,7 @@ def _backward_compiled(
     recurrent: Tensor,
     grad_states: Tensor | None,
     grad_cells: Tensor | None,
+    keep: Tensor | None,
     sizes: list[int],
 ) -> Tensor:
     """What :func:`_backward` does, by the kernels."""
@@ -316,15 +358,11 @@ def _backward_compiled(
         of_cells=None if grad_cells is None else grad_cells.contiguous(),
         carried=carried,
         carried_cell=torch.zeros_like(carried),
+        keep=keep,
         zeros=gates.new_zeros(hidden),
     )
-    at = len(gates)
-    for step, slope in reversed(list(enumerate(torch.split(slopes, sizes)))):
-        count = len(slope)
-        at -= count
-        kernels.lstm_backward(arrays, at, count, at - sizes[step - 1] if step else -1)
-        if step:
-            torch.mm(slope, recurrent, out=carried if count == len(carried) else carried[:count])
+    samples, weights = count(sizes), pack(kernels, recurrent)
+    kernels.lstm_back(arrays, len(sizes), samples.data_ptr(), weights.data_ptr(), len(gates))
     return slopes
 
 

@@ -8,7 +8,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from affectus.nn.dropping import Dropout, draw_factors
-from affectus.nn.kernels import Arrays, kernels_for
+from affectus.nn.kernels import Arrays, count, kernels_for, pack
 from affectus.nn.packing import Packing, steps_before
 from affectus.nn.precision import in_full
 from affectus.nn.tracing import State, run_steps
@@ -144,14 +144,13 @@ class _Steps(torch.autograd.Function):
         memory = torch.empty_like(candidate)
         hidden = seen.clone()  # turned into r and u step by step
         gates = seen.new_empty(len(seen), 2 * size)
-        to_hidden, to_retain, to_update = (matrix.T.contiguous() for matrix in (inner, retain, update))
         bias = torch.cat([retain_bias, update_bias])
         ctx.save_for_backward(candidate, inner, retain, update, keep, hidden, gates, memory)
         ctx.sizes = sizes
         if (kernels := kernels_for(candidate)) is not None:
-            weights = (to_hidden, to_retain, to_update)
-            _forward_compiled(kernels, hidden, gates, memory, candidate, weights, bias, keep, sizes)
+            _forward_compiled(kernels, hidden, gates, memory, candidate, (inner, retain, update), bias, keep, sizes)
             return memory
+        to_hidden, to_retain, to_update = (matrix.T.contiguous() for matrix in (inner, retain, update))
         keeps = [None] * len(sizes) if keep is None else torch.split(keep, sizes)
         before: Tensor | None = None
         views = (
@@ -222,9 +221,7 @@ def _forward_compiled(
     sizes: list[int],
 ) -> None:
     """All steps, by the kernels: fills gates and memory, and turns what enters the relu into r and u."""
-    to_hidden, to_retain, to_update = weights
-    size, first = memory.shape[1], to_retain.shape[0]
-    candidate = candidate.contiguous()
+    size = memory.shape[1]
     arrays = Arrays(
         "memory",
         *(size, hidden.shape[1]),
@@ -232,23 +229,13 @@ def _forward_compiled(
         keep=keep,
         gates=gates,
         bias=bias,
-        candidate=candidate,
+        candidate=candidate.contiguous(),
         memory=memory,
         zeros=memory.new_zeros(size),
     )
-    at, earlier = 0, -1
-    before: Tensor | None = None
-    parts = (*torch.split(hidden, [first, hidden.shape[1] - first], dim=1), *torch.split(gates, size, dim=1))
-    views = (hidden, *parts, memory)
-    for h, to_keep, to_write, kept, written, m in zip(*(torch.split(view, sizes) for view in views), strict=True):
-        count = len(h)
-        if before is not None:
-            h.addmm_(before if len(before) == count else before[:count], to_hidden)
-        kernels.memory_hidden(arrays, at, count)
-        torch.mm(to_keep, to_retain, out=kept)
-        torch.mm(to_write, to_update, out=written)
-        kernels.memory_forward(arrays, at, count, earlier)
-        before, earlier, at = m, at, at + count
+    samples, packed = count(sizes), [pack(kernels, matrix.T) for matrix in weights]
+    addresses = [x.data_ptr() for x in packed]
+    kernels.memory(arrays, len(sizes), samples.data_ptr(), *addresses, weights[1].shape[1])
 
 
 def _backward_compiled(
@@ -283,21 +270,9 @@ def _backward_compiled(
         carried=carried,
         zeros=memory.new_zeros(size),
     )
-    parts = (*torch.split(slopes, size, dim=1), *torch.split(grad_hidden, [first, hidden.shape[1] - first], dim=1))
-    views = (*parts, grad_hidden)
-    at = len(memory)
-    inner = inner.contiguous()
-    for step, (to_keep, to_write, kept, written, of_hidden) in reversed(
-        list(enumerate(zip(*(torch.split(view, sizes) for view in views), strict=True)))
-    ):
-        count = len(of_hidden)
-        at -= count
-        kernels.memory_backward(arrays, at, count, at - sizes[step - 1] if step else -1)
-        torch.mm(to_keep, retain, out=kept)
-        torch.mm(to_write, update, out=written)
-        kernels.memory_hidden_backward(arrays, at, count)
-        if step:
-            (carried if count == len(carried) else carried[:count]).addmm_(of_hidden, inner)
+    samples, packed = count(sizes), [pack(kernels, matrix) for matrix in (inner, retain, update)]
+    addresses = [x.data_ptr() for x in packed]
+    kernels.memory_back(arrays, len(sizes), samples.data_ptr(), *addresses, first, len(memory))
     return slopes, grad_hidden, grad_candidate
 
 

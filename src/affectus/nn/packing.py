@@ -48,7 +48,7 @@ class Packing:
     @cached_property
     def place(self) -> Tensor:
         """(B,) where each sample stands when the longest comes first."""
-        return self._order.argsort()
+        return self.order.argsort()
 
     @cached_property
     def sizes(self) -> list[int]:
@@ -66,8 +66,8 @@ class Packing:
         longest = len(self.sizes)
         # real steps to the front, in their order
         step = (~self.mask).to(torch.uint8).argsort(dim=1, stable=True)[:, :longest]  # (B, T')
-        padded = (step + width * torch.arange(count, device=step.device).unsqueeze(1))[self._order]  # longest first
-        real = torch.arange(longest, device=step.device) < self.lengths[self._order].unsqueeze(1)
+        padded = (step + width * torch.arange(count, device=step.device).unsqueeze(1))[self.order]  # longest first
+        real = torch.arange(longest, device=step.device) < self.lengths[self.order].unsqueeze(1)
         return padded.T[real.T]
 
     @cached_property
@@ -82,7 +82,8 @@ class Packing:
         )
 
     @cached_property
-    def _order(self) -> Tensor:
+    def order(self) -> Tensor:
+        """(B,) the samples, the longest first."""
         return self.lengths.argsort(descending=True, stable=True)
 
     @cached_property
@@ -137,8 +138,8 @@ class Packing:
             mirrored = self.rows_of(self.lengths.unsqueeze(1) - (self.mask.cumsum(dim=1) - 1).clamp(min=0))
             own = torch.arange(count * width, device=self.mask.device).view(width, count)
             return torch.where(self.mask.T, mirrored.T, own).flatten()
-        length = self.lengths[self._order][self._sample]  # of each row's sample
-        return self._starts[length - 1 - self.steps] + self._sample
+        length = self.lengths[self.order][self.sample]  # of each row's sample
+        return self._starts[length - 1 - self.steps] + self.sample
 
     @cached_property
     def blocks(self) -> "Blocks":
@@ -146,7 +147,7 @@ class Packing:
         return Blocks.of(self.sizes, self.mask.device)
 
     @cached_property
-    def _sample(self) -> Tensor:
+    def sample(self) -> Tensor:
         """(N,) the sample of each row, the longest being 0."""
         return torch.arange(len(self.steps), device=self.mask.device) - self._starts[self.steps]
 

@@ -13,7 +13,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from affectus.nn.tracing import State, Stepped, apart, run_steps
+from affectus.nn.gru import gru_with_dropout
+from affectus.nn.kernels import kernels_for
+from affectus.nn.lstm import lstm_with_dropout
+from affectus.nn.packing import Packing, with_zero
+from affectus.nn.tracing import State, Stepped, apart, is_plain, run_steps
 
 
 def hard_sigmoid(x: Tensor) -> Tensor:
@@ -80,6 +84,8 @@ class _BiRecurrents(nn.Module):
         Returns:
             Per modality (B, U, 2 * hidden): the forward state, then the backward one.
         """
+        if self._has_kernels(features) and not is_plain():
+            return self._packed(features, masks)
         directions, hidden, width = 2 * len(self.names), self.hidden, self.blocks * self.hidden
         batch, steps = masks[self.names[0]].shape
         projected = []
@@ -108,6 +114,61 @@ class _BiRecurrents(nn.Module):
         out = run_steps(step, state, (inputs, keep))[1][0].view(steps, len(self.names), 2, batch, hidden)
         out = torch.cat([out[:, :, 0], out[:, :, 1].flip(0)], dim=-1)  # (U, modality, B, 2 * hidden)
         return {name: out[:, i].transpose(0, 1) for i, name in enumerate(self.names)}
+
+    def _has_kernels(self, features: Mapping[str, Tensor]) -> bool:
+        """True where the kernels know these gates and features."""
+        return self.gate is torch.sigmoid and all(kernels_for(features[name]) is not None for name in self.names)
+
+    def _packed(self, features: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """What :meth:`forward` does, by the kernels: each direction by itself, over real steps alone."""
+        width = self.blocks * self.hidden
+        batch = len(masks[self.names[0]])
+        factors = {}  # of the inputs
+        for name in self.names:
+            if self.training and self.dropout:
+                factors[name] = F.dropout(features[name].new_ones(batch, features[name].shape[-1]), self.dropout)
+        drop = None
+        if self.training and self.recurrent_dropout:
+            like = self.recurrent.new_ones(2 * len(self.names), batch, self.hidden)
+            drop = F.dropout(like, self.recurrent_dropout)
+        found = {}
+        for number, name in enumerate(self.names):
+            mask, layer, packing = masks[name], self.input_layers[name], Packing(masks[name])
+            assert isinstance(layer, nn.Linear)
+            rows = packing.pack(features[name])
+            if name in factors:
+                rows = rows * factors[name][packing.order[packing.sample]]
+            seen = mask.cumsum(dim=1)
+            ranks = (seen, seen[:, -1:] - seen + mask)  # of the real step that was read last, by either direction
+            parts = []
+            for turn, rank in enumerate(ranks):
+                direction, columns = 2 * number + turn, slice(turn * width, (turn + 1) * width)
+                states = self.packed_states(
+                    rows[packing.turned] if turn else rows,
+                    layer.weight[columns],
+                    layer.bias[columns],
+                    direction,
+                    None if drop is None else drop[direction][packing.order],
+                    packing.sizes,
+                )
+                parts.append(with_zero(states).index_select(0, packing.rows_of(rank).flatten()))
+            found[name] = torch.cat(parts, dim=-1).view(*mask.shape, -1)
+        return found
+
+    @abstractmethod
+    def packed_states(
+        self, rows: Tensor, inner: Tensor, bias: Tensor, direction: int, keep: Tensor | None, sizes: list[int]
+    ) -> Tensor:
+        """Return the outputs (N, hidden) of one direction over packed rows, by the kernels.
+
+        Args:
+            rows: (N, dim).
+            inner: (blocks * hidden, dim), of the input.
+            bias: (blocks * hidden,).
+            direction: which one, of two for each modality.
+            keep: (B, hidden), what the state is multiplied with on its way into the gates; None for 1.
+            sizes: rows of each step.
+        """
 
     @abstractmethod
     def step(self, x: Tensor, seen: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
@@ -149,6 +210,17 @@ class BiGRUs(_BiRecurrents):
         super().__init__(inputs, hidden, dropout=dropout, recurrent_dropout=recurrent_dropout, hard_gates=hard_gates)
         self.recurrent_bias = nn.Parameter(torch.zeros(2 * len(self.names), 1, 3 * hidden)) if reset_after else None
 
+    def _has_kernels(self, features: Mapping[str, Tensor]) -> bool:
+        return self.recurrent_bias is not None and super()._has_kernels(features)
+
+    def packed_states(
+        self, rows: Tensor, inner: Tensor, bias: Tensor, direction: int, keep: Tensor | None, sizes: list[int]
+    ) -> Tensor:
+        """See the base class."""
+        assert self.recurrent_bias is not None
+        recurrent, recurrent_bias = self.recurrent[direction].T, self.recurrent_bias[direction, 0]
+        return gru_with_dropout(rows, inner, bias, recurrent, recurrent_bias, keep, sizes)
+
     def step(self, x: Tensor, seen: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """Advance every direction by one step; see the base class."""
         both = 2 * self.hidden
@@ -183,6 +255,12 @@ class BiLSTMs(_BiRecurrents):
         for layer in self.input_layers.values():
             assert isinstance(layer, nn.Linear)
             layer.bias.data.view(2, 4, self.hidden)[:, 1] = 1.0
+
+    def packed_states(
+        self, rows: Tensor, inner: Tensor, bias: Tensor, direction: int, keep: Tensor | None, sizes: list[int]
+    ) -> Tensor:
+        """See the base class."""
+        return lstm_with_dropout(rows, inner, bias, self.recurrent[direction].T, keep, sizes)
 
     def step(self, x: Tensor, seen: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """Advance every direction by one step; see the base class."""

@@ -1,4 +1,4 @@
-"""What surrounds the products of a recurrence's step, compiled: one call in place of up to ten of PyTorch's operators.
+"""Recurrences compiled: one call for all steps, in place of up to twenty of PyTorch's operators for each of them.
 
 For a processor with AVX2 or AVX-512, in single precision. The libraries are made where affectus is installed from
 source and a C compiler is found, or by ``python -m affectus.nn.kernels``. Without them, or with
@@ -8,6 +8,7 @@ source and a C compiler is found, or by ``python -m affectus.nn.kernels``. Witho
 import ctypes
 import functools
 import os
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -19,24 +20,20 @@ SWITCH = "AFFECTUS_KERNELS"
 """Environment variable; 0 leaves the kernels unused."""
 NONE = "none"
 FUNCTIONS = {
-    "lstm_forward": 3,
-    "lstm_backward": 3,
-    "memory_hidden": 2,
-    "memory_forward": 3,
-    "memory_backward": 3,
-    "memory_hidden_backward": 2,
-    "product_make": 4,
-    "product_back": 4,
+    **{"lstm": 3, "lstm_back": 4, "gru": 4, "gru_back": 5, "memory": 6, "memory_back": 7},
+    **{"product_make": 4, "product_back": 4, "pack": 5},
 }
-"""How many numbers each takes after the arrays. Of a recurrence: the first row of a step, how many rows it has, and,
-where it looks at it, the first row of the step before, -1 for none."""
+"""How many numbers and addresses each takes after its arrays."""
+PANEL = 32
+"""Columns of packed weights that stand together."""
 FIELDS = {
-    "lstm": "gates cells squashed states slopes given of_cells carried carried_cell zeros",
+    "lstm": "gates cells squashed states slopes given of_cells carried carried_cell keep seen zeros",
+    "gru": "gates product states bias keep seen slopes of_product given carried room zeros",
     "product": "left right part of_left of_right words",
     "memory": "hidden keep gates bias candidate memory slopes of_hidden of_candidate given carried zeros",
 }
 """Of each structure in ``kernels.c``, the arrays after the widths."""
-WIDTHS = {"lstm": 1, "memory": 2, "product": 3}
+WIDTHS = {"lstm": 1, "gru": 1, "memory": 2, "product": 3}
 
 
 class Arrays:
@@ -66,6 +63,19 @@ class Arrays:
         self._as_parameter_ = ctypes.c_void_p(ctypes.addressof(self._structure))
 
 
+def pack(kernels: Any, weights: Tensor) -> Tensor:
+    """Return a matrix (k, n), of any strides, as the kernels multiply with it from the right."""
+    k, n = weights.shape
+    packed = weights.new_empty(-(-n // PANEL) * PANEL * k)
+    kernels.pack(weights.data_ptr(), packed.data_ptr(), k, n, *weights.stride())
+    return packed
+
+
+def count(sizes: Sequence[int]) -> Tensor:
+    """Return the numbers of rows of all steps as the kernels read them."""
+    return torch.tensor(sizes, dtype=torch.int64)
+
+
 @functools.cache
 def level() -> str:
     """Return the instructions that the kernels use here: ``avx512``, ``avx2``, or ``none``."""
@@ -75,7 +85,7 @@ def level() -> str:
 def kernels_for(x: Tensor) -> Any | None:
     """Return the library for rows such as these, None where PyTorch's operators have to do.
 
-    Its functions take :class:`Arrays` and numbers of rows.
+    Its functions take :class:`Arrays`, numbers, and addresses of what :func:`pack` and :func:`count` return.
     """
     return _load()[1] if x.dtype == torch.float32 and x.device.type == "cpu" else None
 

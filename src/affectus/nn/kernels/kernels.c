@@ -1,6 +1,6 @@
-/* What surrounds the products of a recurrence's step, in one pass over its rows.
+/* All steps of a recurrence in one call, and what surrounds its products in one pass over the rows.
 
-   PyTorch takes an operator, a call and a pass through memory for each of these operations. All arrays are of single
+   PyTorch takes an operator, a call and a pass through memory for each operation of each step. All arrays are of single
    precision and contiguous; a row is a sample at a step, and the rows of a step stand one after the other, as
    affectus.nn.packing has them. Nothing is checked here: affectus.nn.kernels is what calls it.
 
@@ -59,6 +59,77 @@ VALUE tangent(float x) {
     return size < 0.625f ? small : large;
 }
 
+/* ---- Products of few rows, which begin at once and find the weights where the last step left them ---- */
+
+typedef float lanes __attribute__((vector_size(64), aligned(4)));
+
+#ifdef __AVX512F__
+#define VECTORS 2
+#else /* half as many numbers to a register, and half as many registers */
+#define VECTORS 1
+#endif
+#define PANEL 32 /* columns that stand together in packed weights */
+
+/* Weights b (k, n), element (j, i) of which is at j * down + i * right, as panels of 32 columns, the last one filled up
+   with zeros: (panels, k, 32). */
+EXPORT pack(const float *b, float *packed, long k, long n, long down, long right) {
+    for (long first = 0; first < n; first += PANEL)
+        for (long j = 0; j < k; j++)
+            for (long i = first; i < first + PANEL; i++) *packed++ = i < n ? b[j * down + i * right] : 0.0f;
+}
+
+/* Some rows of c, and 16 * VECTORS columns of a panel: a b, or c + a b. */
+#define BLOCK(rows)                                                                               \
+    static inline __attribute__((always_inline)) void block_##rows(const int adding, const float *a, long a_row,   \
+                                                                   const float *b, float *c, long c_row, long k) { \
+        lanes sum[rows][VECTORS];                                                                 \
+        for (int r = 0; r < rows; r++)                                                            \
+            for (int v = 0; v < VECTORS; v++)                                                     \
+                sum[r][v] = adding ? *(const lanes *)(c + r * c_row + 16 * v) : (lanes){0};       \
+        for (long j = 0; j < k; j++, b += PANEL)                                                  \
+            for (int v = 0; v < VECTORS; v++) {                                                   \
+                lanes some = *(const lanes *)(b + 16 * v);                                        \
+                for (int r = 0; r < rows; r++) sum[r][v] += a[r * a_row + j] * some;              \
+            }                                                                                     \
+        for (int r = 0; r < rows; r++)                                                            \
+            for (int v = 0; v < VECTORS; v++) *(lanes *)(c + r * c_row + 16 * v) = sum[r][v];     \
+    }
+BLOCK(8)
+BLOCK(4)
+BLOCK(2)
+BLOCK(1)
+
+ROWS multiply_panel(const int adding, const float *a, long a_row, const float *b, float *c, long c_row, long m,
+                    long k) {
+    long row = 0;
+    for (; row + 8 <= m; row += 8) block_8(adding, a + row * a_row, a_row, b, c + row * c_row, c_row, k);
+    if (m & 4) block_4(adding, a + row * a_row, a_row, b, c + row * c_row, c_row, k), row += 4;
+    if (m & 2) block_2(adding, a + row * a_row, a_row, b, c + row * c_row, c_row, k), row += 2;
+    if (m & 1) block_1(adding, a + row * a_row, a_row, b, c + row * c_row, c_row, k);
+}
+
+#define FEW 8
+
+/* c (m, n) = a (m, k) b (k, n), or c + a b, of packed weights b; the rows of a and c are so far apart. */
+ROWS multiply(const int adding, const float *a, long a_row, const float *b, float *c, long c_row, long m, long k,
+              long n) {
+    long column = 0;
+    for (; column + PANEL <= n; column += PANEL, b += k * PANEL)
+        for (long some = 0; some < PANEL; some += 16 * VECTORS)
+            multiply_panel(adding, a, a_row, b + some, c + column + some, c_row, m, k);
+    for (long row = 0; column < n && row < m; row += FEW) { /* columns that do not fill a panel */
+        float whole[FEW * PANEL];
+        long rows = m - row < FEW ? m - row : FEW;
+        for (long some = 0; some < PANEL; some += 16 * VECTORS)
+            multiply_panel(0, a + row * a_row, a_row, b + some, whole + some, PANEL, rows, k);
+        for (long r = 0; r < rows; r++)
+            for (long i = column; i < n; i++) {
+                float *to = c + (row + r) * c_row + i;
+                *to = whole[r * PANEL + i - column] + (adding ? *to : 0.0f);
+            }
+    }
+}
+
 /* ---- LSTM: i, f, g, o = sigmoid, sigmoid, tanh, sigmoid; c' = f c + i g; h' = o tanh(c') ---- */
 
 ROWS lstm_row(long hidden, float *restrict i, float *restrict f, float *restrict g, float *restrict o,
@@ -77,6 +148,22 @@ ROWS lstm_row(long hidden, float *restrict i, float *restrict f, float *restrict
     }
 }
 
+/* What the products see of a state of which some is dropped; `keep` is what each sample's is multiplied with. */
+ROWS see(long values, const float *restrict state, const float *restrict keep, float *restrict seen) {
+    APART
+    for (long k = 0; k < values; k++) seen[k] = state[k] * keep[k];
+}
+
+ROWS keep_rows(long values, float *restrict gradient, const float *restrict keep) {
+    APART
+    for (long k = 0; k < values; k++) gradient[k] *= keep[k];
+}
+
+ROWS add_kept(long values, float *restrict sum, const float *restrict gradient, const float *restrict keep) {
+    APART
+    for (long k = 0; k < values; k++) sum[k] += gradient[k] * keep[k];
+}
+
 struct lstm {
     long hidden;
     float *gates;          /* (N, 4 hidden): what enters the gates; afterwards their values */
@@ -88,11 +175,13 @@ struct lstm {
     const float *of_cells; /* (N, hidden): the cells' own; may be null */
     float *carried;        /* (B, hidden): the states' gradient from the step after */
     float *carried_cell;   /* (B, hidden): the cells' */
+    const float *keep;     /* (B, hidden): what a state is multiplied with before its product; may be null */
+    float *seen;           /* (N, hidden): only with keep: of each row, the state before times keep */
     const float *zeros;    /* (hidden) */
 };
 
 /* One step: rows from `at` on; those of the step before begin at `before`, -1 for none. */
-EXPORT lstm_forward(const struct lstm *a, long at, long count, long before) {
+ROWS lstm_forward(const struct lstm *a, long at, long count, long before) {
     long h = a->hidden;
     for (long n = 0; n < count; n++) {
         float *gates = a->gates + (at + n) * 4 * h;
@@ -122,7 +211,7 @@ ROWS lstm_row_back(long hidden, const float *restrict gates, const float *restri
 }
 
 /* One step back; `carried` holds the slopes of the step after times the recurrent weights. */
-EXPORT lstm_backward(const struct lstm *a, long at, long count, long before) {
+ROWS lstm_backward(const struct lstm *a, long at, long count, long before) {
     long h = a->hidden;
     for (long n = 0; n < count; n++) {
         long row = at + n;
@@ -133,7 +222,137 @@ EXPORT lstm_backward(const struct lstm *a, long at, long count, long before) {
     }
 }
 
-/* ---- Gated memory: r, u = the parts of d relu(s + V m); m' = sigmoid(A r + a) m + sigmoid(B u + b) c ---- */
+/* All steps, of so many samples each; packed weights (hidden, 4 hidden). */
+EXPORT lstm(const struct lstm *a, long steps, const int64_t *sizes, const float *weights) {
+    long h = a->hidden, at = 0, before = -1;
+    for (long step = 0; step < steps; step++) {
+        long count = sizes[step];
+        if (before >= 0) {
+            const float *from = a->states + before * h;
+            if (a->keep) {
+                see(count * h, from, a->keep, a->seen + at * h);
+                from = a->seen + at * h;
+            }
+            multiply(1, from, h, weights, a->gates + at * 4 * h, 4 * h, count, h, 4 * h);
+        }
+        lstm_forward(a, at, count, before);
+        before = at;
+        at += count;
+    }
+}
+
+/* All steps back; packed weights (4 hidden, hidden); `at` is the number of all rows. */
+EXPORT lstm_back(const struct lstm *a, long steps, const int64_t *sizes, const float *weights, long at) {
+    long h = a->hidden;
+    for (long step = steps - 1; step >= 0; step--) {
+        long count = sizes[step];
+        at -= count;
+        lstm_backward(a, at, count, step ? at - sizes[step - 1] : -1);
+        if (!step) break;
+        multiply(0, a->slopes + at * 4 * h, 4 * h, weights, a->carried, h, count, 4 * h, h);
+        if (a->keep) keep_rows(count * h, a->carried, a->keep);
+    }
+}
+
+/* ---- GRU: r, z = sigmoid; n = tanh(x + r (U h + c)); h' = n + z (h - n) ---- */
+
+struct gru {
+    long hidden;
+    float *gates;       /* (N, 3 hidden): what enters r, z and n but for the state's part; afterwards their values */
+    float *product;     /* (N, hidden): U h + c */
+    float *states;      /* (N, hidden) */
+    const float *bias;  /* (hidden): c */
+    const float *keep;  /* (B, hidden): what a state is multiplied with before its products; may be null */
+    float *seen;        /* (N, hidden): only with keep: of each row, the state before times keep */
+    float *slopes;      /* (N, 3 hidden): the gradient of what enters r, z and n */
+    float *of_product;  /* (N, hidden): that of U h + c */
+    const float *given; /* (N, hidden): the states' own gradient */
+    float *carried;     /* (B, hidden): the states' gradient from the step after */
+    float *room;        /* (B, hidden): only with keep */
+    const float *zeros; /* (hidden) */
+};
+
+ROWS gru_row(long hidden, float *restrict gates, float *restrict product, const float *restrict bias,
+             const float *restrict before, float *restrict state) {
+    float *restrict r = gates, *restrict z = gates + hidden, *restrict n = gates + 2 * hidden;
+    APART
+    for (long k = 0; k < hidden; k++) {
+        float reset = sigmoid(r[k]), update = sigmoid(z[k]), seen = product[k] + bias[k];
+        float candidate = tangent(n[k] + reset * seen);
+        r[k] = reset;
+        z[k] = update;
+        n[k] = candidate;
+        product[k] = seen;
+        state[k] = candidate + update * (before[k] - candidate);
+    }
+}
+
+/* All steps; packed weights of r and z (hidden, 2 hidden) and of n (hidden, hidden). */
+EXPORT gru(const struct gru *a, long steps, const int64_t *sizes, const float *to_gates, const float *to_candidate) {
+    long h = a->hidden, at = 0, before = -1;
+    for (long step = 0; step < steps; step++) {
+        long count = sizes[step];
+        float *product = a->product + at * h;
+        if (before >= 0) {
+            const float *from = a->states + before * h;
+            if (a->keep) {
+                see(count * h, from, a->keep, a->seen + at * h);
+                from = a->seen + at * h;
+            }
+            multiply(1, from, h, to_gates, a->gates + at * 3 * h, 3 * h, count, h, 2 * h);
+            multiply(0, from, h, to_candidate, product, h, count, h, h);
+        } else {
+            for (long k = 0; k < count * h; k++) product[k] = 0.0f;
+        }
+        for (long n = 0; n < count; n++)
+            gru_row(h, a->gates + (at + n) * 3 * h, product + n * h, a->bias,
+                    before < 0 ? a->zeros : a->states + (before + n) * h, a->states + (at + n) * h);
+        before = at;
+        at += count;
+    }
+}
+
+ROWS gru_row_back(long hidden, const float *restrict gates, const float *restrict product,
+                  const float *restrict before, const float *restrict given, float *restrict carried,
+                  float *restrict slopes, float *restrict of_product) {
+    const float *restrict r = gates, *restrict z = gates + hidden, *restrict n = gates + 2 * hidden;
+    float *restrict to_r = slopes, *restrict to_z = slopes + hidden, *restrict to_n = slopes + 2 * hidden;
+    APART
+    for (long k = 0; k < hidden; k++) {
+        float state = carried[k] + given[k], reset = r[k], update = z[k], candidate = n[k];
+        float entering = state * (1.0f - update) * (1.0f - candidate * candidate);
+        to_r[k] = entering * product[k] * reset * (1.0f - reset);
+        to_z[k] = state * (before[k] - candidate) * update * (1.0f - update);
+        to_n[k] = entering;
+        of_product[k] = entering * reset;
+        carried[k] = state * update;
+    }
+}
+
+/* All steps back; packed weights of r and z (2 hidden, hidden) and of n (hidden, hidden); `at` as above. */
+EXPORT gru_back(const struct gru *a, long steps, const int64_t *sizes, const float *from_gates,
+                const float *from_candidate, long at) {
+    long h = a->hidden;
+    for (long step = steps - 1; step >= 0; step--) {
+        long count = sizes[step];
+        at -= count;
+        for (long n = 0; n < count; n++) {
+            long row = at + n;
+            gru_row_back(h, a->gates + row * 3 * h, a->product + row * h,
+                         step ? a->states + (at - sizes[step - 1] + n) * h : a->zeros, a->given + row * h,
+                         a->carried + n * h, a->slopes + row * 3 * h, a->of_product + row * h);
+        }
+        if (!step) break;
+        float *to = a->keep ? a->room : a->carried;
+        if (a->keep)
+            for (long k = 0; k < count * h; k++) to[k] = 0.0f;
+        multiply(1, a->slopes + at * 3 * h, 3 * h, from_gates, to, h, count, 2 * h, h);
+        multiply(1, a->of_product + at * h, h, from_candidate, to, h, count, h, h);
+        if (a->keep) add_kept(count * h, a->carried, a->room, a->keep);
+    }
+}
+
+/* ---- Gated memory: r, u = the parts of d relu(s + m V); m' = sigmoid(r A + a) m + sigmoid(u B + b) c ---- */
 
 struct memory {
     long size, inner;       /* of the memory; of r and u together */
@@ -162,7 +381,7 @@ ROWS relu_row_all(long width, float *restrict x) {
     for (long k = 0; k < width; k++) x[k] = x[k] < 0.0f ? 0.0f : x[k];
 }
 
-EXPORT memory_hidden(const struct memory *a, long at, long count) {
+ROWS memory_hidden(const struct memory *a, long at, long count) {
     for (long row = at; row < at + count; row++) {
         float *x = a->hidden + row * a->inner;
         relu_row_all(a->inner, x);
@@ -182,7 +401,7 @@ ROWS memory_row(long size, float *restrict retain, float *restrict update, const
     }
 }
 
-EXPORT memory_forward(const struct memory *a, long at, long count, long before) {
+ROWS memory_forward(const struct memory *a, long at, long count, long before) {
     long size = a->size;
     for (long n = 0; n < count; n++) {
         float *gates = a->gates + (at + n) * 2 * size;
@@ -207,7 +426,7 @@ ROWS memory_row_back(long size, const float *restrict gates, const float *restri
 }
 
 /* One step back, as far as the products that lead to r and u. */
-EXPORT memory_backward(const struct memory *a, long at, long count, long before) {
+ROWS memory_backward(const struct memory *a, long at, long count, long before) {
     long size = a->size;
     for (long n = 0; n < count; n++) {
         long row = at + n;
@@ -228,7 +447,7 @@ ROWS pass_row_all(long width, float *restrict gradient, const float *restrict hi
 }
 
 /* The gradient of r and u turned into that of what enters the relu. */
-EXPORT memory_hidden_backward(const struct memory *a, long at, long count) {
+ROWS memory_hidden_backward(const struct memory *a, long at, long count) {
     for (long row = at; row < at + count; row++) {
         float *gradient = a->of_hidden + row * a->inner;
         const float *hidden = a->hidden + row * a->inner;
@@ -236,6 +455,39 @@ EXPORT memory_hidden_backward(const struct memory *a, long at, long count) {
             pass_row(a->inner, gradient, hidden, a->keep + row * a->inner);
         else
             pass_row_all(a->inner, gradient, hidden);
+    }
+}
+
+/* All steps; packed weights of V (size, inner), A (r, size) and B (u, size), of which r has `first` columns. */
+EXPORT memory(const struct memory *a, long steps, const int64_t *sizes, const float *to_hidden, const float *to_retain,
+              const float *to_update, long first) {
+    long size = a->size, inner = a->inner, at = 0, before = -1;
+    for (long step = 0; step < steps; step++) {
+        long count = sizes[step];
+        float *hidden = a->hidden + at * inner, *gates = a->gates + at * 2 * size;
+        if (before >= 0) multiply(1, a->memory + before * size, size, to_hidden, hidden, inner, count, size, inner);
+        memory_hidden(a, at, count);
+        multiply(0, hidden, inner, to_retain, gates, 2 * size, count, first, size);
+        multiply(0, hidden + first, inner, to_update, gates + size, 2 * size, count, inner - first, size);
+        memory_forward(a, at, count, before);
+        before = at;
+        at += count;
+    }
+}
+
+/* All steps back; packed weights of V (inner, size), A (size, r) and B (size, u); `at` is the number of all rows. */
+EXPORT memory_back(const struct memory *a, long steps, const int64_t *sizes, const float *from_hidden,
+                   const float *from_retain, const float *from_update, long first, long at) {
+    long size = a->size, inner = a->inner;
+    for (long step = steps - 1; step >= 0; step--) {
+        long count = sizes[step];
+        at -= count;
+        float *hidden = a->of_hidden + at * inner, *slopes = a->slopes + at * 2 * size;
+        memory_backward(a, at, count, step ? at - sizes[step - 1] : -1);
+        multiply(0, slopes, 2 * size, from_retain, hidden, inner, count, size, first);
+        multiply(0, slopes + size, 2 * size, from_update, hidden + first, inner, count, size, inner - first);
+        memory_hidden_backward(a, at, count);
+        if (step) multiply(1, hidden, inner, from_hidden, a->carried, size, count, inner, size);
     }
 }
 
