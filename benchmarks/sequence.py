@@ -39,6 +39,7 @@ from affectus.corpus import Card, Corpus, Ragged, build_corpus
 from affectus.labels import sentiment_scheme
 from affectus.models import MODELS, Model
 from affectus.nn import gru, multihead
+from affectus.nn.kernels import no_kernels
 from affectus.objectives import choose_tasks
 from affectus.vocabulary import View
 
@@ -193,8 +194,7 @@ class Measure:
 
     def operations(self, batches: list[Any]) -> float:
         """Operations of an epoch's products, estimated from some batches."""
-        counter = FlopCounterMode(display=False)
-        with counter:
+        with no_kernels(), FlopCounterMode(display=False) as counter:
             for batch in batches:
                 self.step(batch)
         return float(counter.get_total_flops()) * len(self.loader) / len(batches)
@@ -206,7 +206,8 @@ def torch_layers() -> Iterator[None]:
     stepwise, long = gru.BiGRU._stepwise, multihead.LONG
     gru.BiGRU._stepwise, multihead.LONG = gru.BiGRU._packed, 1 << 62  # type: ignore[method-assign]
     try:
-        yield
+        with no_kernels():
+            yield
     finally:
         gru.BiGRU._stepwise, multihead.LONG = stepwise, long  # type: ignore[method-assign]
 

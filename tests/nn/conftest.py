@@ -1,9 +1,12 @@
+from collections.abc import Iterator
+
 import pytest
 
 from affectus.nn import kernels
 
 
 @pytest.fixture
-def no_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+def no_kernels() -> Iterator[None]:
     """PyTorch's operators alone."""
-    monkeypatch.setattr(kernels, "_load", lambda: (kernels.NONE, None))
+    with kernels.no_kernels():
+        yield

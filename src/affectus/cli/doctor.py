@@ -4,13 +4,16 @@ import json
 import os
 import platform
 from dataclasses import asdict
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 
 import affectus
 from affectus.cli.console import output
+
+if TYPE_CHECKING:
+    from affectus.features.media.readiness import Part
 
 
 def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
@@ -25,7 +28,7 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] 
     from affectus.features.media.cache import cache_folder
     from affectus.features.media.readiness import check_parts, folder_bytes, hub_folder
 
-    parts = check_parts()
+    parts = [*check_parts(), _kernels()]
     folders = {"features extracted before": cache_folder(), "models of the Hugging Face hub": hub_folder()}
     sizes = {what: folder_bytes(folder) if folder.is_dir() else 0 for what, folder in folders.items()}
     missing = [part for part in parts if not part.ready and not part.optional]
@@ -56,6 +59,18 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] 
         if missing:
             console.print(f"{len(missing)} of the parts used by default are missing.", style="red")
     raise typer.Exit(1 if missing else 0)
+
+
+def _kernels() -> "Part":
+    """Look at the compiled recurrences, without which everything works, but training takes longer."""
+    from affectus.features.media.readiness import Part
+    from affectus.nn.kernels import NONE, level
+
+    what = ("kernels", "faster training, compiled")
+    if level() != NONE:
+        return Part(*what, ready=True, optional=True, found=f"for {level()}")
+    remedy = "With a C compiler (or after `pip install ziglang`), on x86-64: python -m affectus.nn.kernels"
+    return Part(*what, ready=False, optional=True, found="", problem="not compiled, or not for here", remedy=remedy)
 
 
 def add_to(app: typer.Typer) -> None:

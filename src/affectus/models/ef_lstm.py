@@ -146,4 +146,4 @@ def _all_are_there(masks: Mapping[str, Tensor], packing: Packing) -> bool:
     """True where every modality has every step, as far as that may be asked."""
     if packing.padded or packing.mask.is_cuda:
         return False
-    return all(torch.equal(mask, packing.mask) for mask in masks.values())
+    return bool(torch.stack([mask == packing.mask for mask in masks.values()]).all())

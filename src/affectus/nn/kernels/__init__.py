@@ -8,7 +8,8 @@ source and a C compiler is found, or by ``python -m affectus.nn.kernels``. Witho
 import ctypes
 import functools
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -87,7 +88,23 @@ def kernels_for(x: Tensor) -> Any | None:
 
     Its functions take :class:`Arrays`, numbers, and addresses of what :func:`pack` and :func:`count` return.
     """
-    return _load()[1] if x.dtype == torch.float32 and x.device.type == "cpu" else None
+    if _off or x.dtype != torch.float32 or x.device.type != "cpu":
+        return None
+    return _load()[1]
+
+
+_off = False
+
+
+@contextmanager
+def no_kernels() -> Iterator[None]:
+    """Leave the kernels unused within the block: for tests, and to count operations, which only PyTorch's can be."""
+    global _off
+    before, _off = _off, True
+    try:
+        yield
+    finally:
+        _off = before
 
 
 @functools.cache
