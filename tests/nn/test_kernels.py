@@ -19,6 +19,7 @@ from affectus.nn.memory import GatedMemory
 from affectus.nn.packing import Packing
 from affectus.nn.product import product_layer
 from affectus.nn.recurrent import BiGRUs, BiLSTMs
+from affectus.nn.weighing import weigh
 
 compiled = pytest.mark.skipif(kernels.level() == kernels.NONE, reason="no kernels: no C compiler at installation")
 Results = list[Tensor]
@@ -120,6 +121,19 @@ def test_a_product_with_a_layer(both: Callable[..., None], widths: tuple[int, ..
     layer, drop = torch.nn.Linear(columns, 20), LargeDropout(share)
     x = torch.randn(70, sum(widths))
     both(lambda: gradients(layer, x, lambda x: product_layer(x.split(widths, dim=1), drop, layer)))
+
+
+@compiled
+@pytest.mark.parametrize("widths", [(5,), (16, 33, 1), (40, 7, 20, 64)])
+def test_vectors_that_are_weighed(both: Callable[..., None], widths: tuple[int, ...]) -> None:
+    torch.manual_seed(1)
+    x = torch.randn(9, len(widths) + 2 + sum(widths))
+
+    def run(x: Tensor) -> Tensor:
+        numbers, *parts = x.split([len(widths) + 2, *widths], dim=1)
+        return weigh(numbers[:, 1:-1], parts)
+
+    both(lambda: gradients(torch.nn.Identity(), x, run))
 
 
 @compiled

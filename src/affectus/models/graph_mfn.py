@@ -44,6 +44,7 @@ from affectus.nn.dropping import Dropout
 from affectus.nn.memory import GatedMemory
 from affectus.nn.stepping import in_step
 from affectus.nn.systems import LSTMSystem
+from affectus.nn.weighing import weigh
 from affectus.objectives import Task
 from affectus.vocabulary import View
 
@@ -121,12 +122,13 @@ class DynamicFusionGraph(nn.Module):
         efficacies = self.efficacy(torch.cat([modalities[name] for name in self.names], dim=1))
         if self.sigmoid:
             efficacies = torch.sigmoid(efficacies)
-        weights = iter(efficacies.split(1, dim=1))
+        counts = [*map(len, self.seen.values()), len(self.nodes)]
+        weights = iter(efficacies.split(counts, dim=1))
         outputs: dict[tuple[str, ...], Tensor] = {(name,): modalities[name] for name in self.names}
         for node, parts in self.seen.items():
-            entering = torch.cat([outputs[part] * next(weights) for part in parts], dim=1)
+            entering = weigh(next(weights), [outputs[part] for part in parts])
             outputs[node] = self.networks["+".join(node)](entering)
-        entering = torch.cat([outputs[node] * next(weights) for node in self.nodes], dim=1)
+        entering = weigh(next(weights), [outputs[node] for node in self.nodes])
         return self.top(entering), efficacies
 
 
@@ -287,10 +289,17 @@ class GraphMFN(Model):
         masks = {name: batch.masks[name] & batch.mask.unsqueeze(1) for name in self.inputs}
         seen = self.system(*in_step({name: batch.features[name] for name in masks}, masks, batch.view))
         nodes = {
-            name: torch.relu(layer(torch.cat([seen.before[name], seen.now[name]], dim=1)))
+            name: torch.relu(_upon_both(layer, seen.before[name], seen.now[name]))
             for name, layer in self.singletons.items()
         }
         attended, efficacies = self.graph(nodes)
         fused = torch.cat([seen.last, seen.packing.last(self.memory(attended, seen.packing))], dim=1)
         extras = {"fused": fused, "efficacies": seen.packing.unpack(efficacies)}
         return ModelOutput(self.heads(self.drop(torch.relu(self.dense(fused)))), extras)
+
+
+def _upon_both(layer: nn.Module, first: Tensor, second: Tensor) -> Tensor:
+    """A linear layer upon two vectors side by side, which need not be put there."""
+    assert isinstance(layer, nn.Linear)
+    to_first, to_second = torch.split(layer.weight, [first.shape[1], second.shape[1]], dim=1)
+    return torch.addmm(F.linear(first, to_first, layer.bias), second, to_second.T)

@@ -22,9 +22,9 @@ SWITCH = "AFFECTUS_KERNELS"
 NONE = "none"
 FUNCTIONS = {
     **{"lstm": 3, "lstm_back": 4, "gru": 4, "gru_back": 5, "memory": 6, "memory_back": 7},
-    **{"product_make": 4, "product_back": 4, "pack": 5},
+    **{"product_make": 4, "product_back": 4, "pack": 5, "weigh": 6, "weigh_back": 8},
 }
-"""How many numbers and addresses each takes after its arrays."""
+"""How many numbers and addresses each takes after its first argument, :class:`Arrays` or an address."""
 PANEL = 32
 """Columns of packed weights that stand together."""
 FIELDS = {
@@ -73,7 +73,7 @@ def pack(kernels: Any, weights: Tensor) -> Tensor:
 
 
 def count(sizes: Sequence[int]) -> Tensor:
-    """Return the numbers of rows of all steps as the kernels read them."""
+    """Return whole numbers as the kernels read them, such as how many rows each step has."""
     return torch.tensor(sizes, dtype=torch.int64)
 
 

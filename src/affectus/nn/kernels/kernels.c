@@ -566,3 +566,28 @@ EXPORT product_back(const struct product *a, long first, long count, long most, 
                 a->of_left[at] = product_row_back(width, 0, a->left[at], right, 0, 0, out, of_right);
         }
 }
+
+/* ---- Vectors side by side, each times a number of its row ---- */
+
+/* out (rows, sum of the widths) from parts (rows, width); the numbers of a row stand `apart` numbers after the last's. */
+EXPORT weigh(const float *const *parts, const long *widths, long count, const float *numbers, long apart, float *out,
+             long rows) {
+    for (long n = 0; n < rows; n++)
+        for (long p = 0; p < count; p++) {
+            product_row(widths[p], 0, numbers[n * apart + p], parts[p] + n * widths[p], 0, 0, out);
+            out += widths[p];
+        }
+}
+
+/* The gradient of out to those of the parts and of the numbers (rows, count). */
+EXPORT weigh_back(const float *const *parts, const long *widths, long count, const float *numbers, long apart,
+                  const float *of_out, long rows, float *const *of_parts, float *of_numbers) {
+    for (long n = 0; n < rows; n++)
+        for (long p = 0; p < count; p++) {
+            long width = widths[p];
+            float *to = of_parts[p] + n * width;
+            for (long k = 0; k < width; k++) to[k] = 0.0f;
+            *of_numbers++ = product_row_back(width, 0, numbers[n * apart + p], parts[p] + n * width, 0, 0, of_out, to);
+            of_out += width;
+        }
+}

@@ -1,0 +1,65 @@
+"""Vectors side by side, each times a number of its own: what a node of a dynamic fusion graph sees."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from affectus.nn.kernels import count, kernels_for
+from affectus.nn.precision import in_full
+from affectus.nn.tracing import is_plain
+
+
+def weigh(numbers: Tensor, parts: Sequence[Tensor]) -> Tensor:
+    """Concatenate vectors, each times a number.
+
+    Args:
+        numbers: (N, count).
+        parts: so many vectors (N, width) of any widths.
+
+    Returns:
+        (N, sum of the widths).
+    """
+    if is_plain() or kernels_for(numbers) is None:
+        return torch.cat(
+            [part * number for part, number in zip(parts, torch.split(numbers, 1, dim=1), strict=True)], dim=1
+        )
+    found: Tensor = in_full(_Weigh.apply, numbers, *parts)
+    return found
+
+
+class _Weigh(torch.autograd.Function):
+    """By the kernels, in one pass forward and one back."""
+
+    @staticmethod
+    def forward(ctx: Any, numbers: Tensor, *parts: Tensor) -> Tensor:
+        """Run."""
+        kernels = kernels_for(numbers)
+        assert kernels is not None
+        numbers, parts = numbers.contiguous(), tuple(part.contiguous() for part in parts)
+        out = numbers.new_empty(len(numbers), sum(part.shape[1] for part in parts))
+        places, widths = _places(parts), count([part.shape[1] for part in parts])
+        given = (places.data_ptr(), widths.data_ptr(), len(parts), numbers.data_ptr(), len(parts))
+        kernels.weigh(*given, out.data_ptr(), len(out))
+        ctx.save_for_backward(numbers, *parts)
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, ...]:
+        """Go back."""
+        numbers, *parts = ctx.saved_tensors
+        kernels, grad = kernels_for(numbers), grad.contiguous()
+        assert kernels is not None
+        of_numbers, of_parts = torch.empty_like(numbers), [torch.empty_like(part) for part in parts]
+        places, widths, to = _places(parts), count([part.shape[1] for part in parts]), _places(of_parts)
+        given = (places.data_ptr(), widths.data_ptr(), len(parts), numbers.data_ptr(), len(parts))
+        kernels.weigh_back(*given, grad.data_ptr(), len(grad), to.data_ptr(), of_numbers.data_ptr())
+        return of_numbers, *of_parts
+
+
+def _places(arrays: Sequence[Tensor]) -> Tensor:
+    """Where arrays lie, as the kernels read it."""
+    return count([x.data_ptr() for x in arrays])
