@@ -8,6 +8,7 @@
 
 #include <math.h>
 #include <stdint.h>
+#include <string.h>
 
 /* Before a loop whose turns do not depend on each other, which `restrict` alone does not tell every compiler. */
 #ifdef __clang__
@@ -73,9 +74,17 @@ typedef float lanes __attribute__((vector_size(64), aligned(4)));
 /* Weights b (k, n), element (j, i) of which is at j * down + i * right, as panels of 32 columns, the last one filled up
    with zeros: (panels, k, 32). */
 EXPORT pack(const float *b, float *packed, long k, long n, long down, long right) {
-    for (long first = 0; first < n; first += PANEL)
-        for (long j = 0; j < k; j++)
-            for (long i = first; i < first + PANEL; i++) *packed++ = i < n ? b[j * down + i * right] : 0.0f;
+    for (long first = 0; first < n; first += PANEL, packed += k * PANEL) {
+        long count = n - first < PANEL ? n - first : PANEL;
+        const float *from = b + first * right;
+        if (count < PANEL)
+            for (long j = 0; j < k * PANEL; j++) packed[j] = 0.0f;
+        if (right == 1)
+            for (long j = 0; j < k; j++) memcpy(packed + j * PANEL, from + j * down, (size_t)count * sizeof(float));
+        else /* along what stands together, if anything does */
+            for (long i = 0; i < count; i++)
+                for (long j = 0; j < k; j++) packed[j * PANEL + i] = from[j * down + i * right];
+    }
 }
 
 /* Some rows of c, and 16 * VECTORS columns of a panel: a b, or c + a b. */
