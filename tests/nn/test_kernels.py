@@ -25,9 +25,14 @@ compiled = pytest.mark.skipif(kernels.level() == kernels.NONE, reason="no kernel
 Results = list[Tensor]
 
 
-@pytest.fixture
-def both() -> Callable[[Callable[[], Results]], None]:
+@pytest.fixture(params=["the best", "avx2"])
+def both(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], Results]], None]:
     """Compare what something gives with kernels and without."""
+    if request.param == "avx2":
+        monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
+        loaded = kernels._load.__wrapped__()
+        assert loaded[0] == "avx2"
+        monkeypatch.setattr(kernels, "_load", lambda: loaded)
 
     def compare(run: Callable[[], Results]) -> None:
         torch.manual_seed(0)
