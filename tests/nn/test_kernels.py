@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from affectus.cli.doctor import _kernels
 from affectus.nn import kernels
 from affectus.nn.dropping import LargeDropout
 from affectus.nn.gru import BiGRU, LastGRU
@@ -201,3 +202,31 @@ def test_the_command_builds_what_is_loaded(monkeypatch: pytest.MonkeyPatch, tmp_
     assert [path.parent for path in made] == [tmp_path] * len(build.LEVELS)
     monkeypatch.setattr(kernels, "library", build.library)
     assert kernels._load.__wrapped__()[0] == kernels.level()
+
+
+@pytest.mark.parametrize(
+    ("made", "says"),
+    [
+        (lambda: [], "a C compiler that can. Install one"),
+        (lambda: (_ for _ in ()).throw(PermissionError(13, "Permission denied")), "Permission denied"),
+    ],
+)
+def test_the_command_says_what_is_missing(
+    made: Callable[[], list[object]],
+    says: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    from affectus.nn.kernels import __main__ as command
+
+    monkeypatch.setattr(command, "build", made)
+    assert command.main() == 2
+    assert says in capsys.readouterr().err
+
+
+def test_doctor_tells_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    part = _kernels()
+    assert part.optional
+    assert part.ready is (kernels.level() != kernels.NONE)
+    monkeypatch.setattr(kernels, "level", lambda: kernels.NONE)
+    assert "python -m affectus.nn.kernels" in str(_kernels().remedy)

@@ -2,12 +2,16 @@
 
 import sys
 
-from affectus.nn.kernels.build import build
+from affectus.nn.kernels.build import HERE, build
 
 
 def main() -> int:
     """Compile, and say what came of it."""
-    found = build()
+    try:
+        found = build()
+    except OSError as error:  # of a folder that is not ours to write to, or has no room
+        print(f"The kernels were not compiled into {HERE}: {error.strerror}. affectus works without.", file=sys.stderr)
+        return 2
     if not found:
         print(
             "The kernels were not compiled: they need Linux or macOS on x86-64, and a C compiler that can. Install one "
