@@ -278,6 +278,7 @@ class _Steps(torch.autograd.Function):
         """Go back through the steps, some at a time."""
         x, inner, recurrent, gates, states, cells, squashed, scale, shift, product, keep = ctx.saved_tensors
         kernels = kernels_for(x)
+        assert keep is None or kernels is not None
         slopes = (
             _backward(gates, cells, squashed, recurrent, grad_states, grad_cells, ctx.sizes)
             if kernels is None
