@@ -62,7 +62,7 @@ VALUE tangent(float x) {
 
 /* ---- Products of few rows, which begin at once and find the weights where the last step left them ---- */
 
-typedef float lanes __attribute__((vector_size(64), aligned(4)));
+typedef float lanes __attribute__((vector_size(64), aligned(4), may_alias));
 
 #ifdef __AVX512F__
 #define VECTORS 2
