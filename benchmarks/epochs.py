@@ -25,7 +25,6 @@ import json
 import math
 import resource
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -35,7 +34,7 @@ from pathlib import Path
 from typing import Any
 
 from contextual import make_corpus
-from versus_mmsa import child, count_operations, make_pickle, products_per_second
+from versus_mmsa import child, count_operations, import_pickle, make_pickle, products_per_second
 
 SHAPES = ("mosi", "mosei")
 TASKS = {"mosi": ["intensity"], "mosei": ["polarity", "emotions"]}
@@ -59,6 +58,16 @@ def choose(shape: str, names: str | None) -> list[str]:
     view = View.UNALIGNED if shape == "mosi" else View.CONTEXTUAL
     fitting = [n for n in MODELS if not issubclass(MODELS[n].build, Estimator) and view in MODELS[n].views]
     return [name for name in fitting if names is None or name in names.split(",")]
+
+
+def choose_all(parser: argparse.ArgumentParser, settings: argparse.Namespace) -> dict[str, list[str]]:
+    """Return the models by shape that ``--shape`` and ``--models`` ask for; an unknown one ends the script."""
+    shapes = (settings.shape,) if settings.shape else SHAPES
+    wanted = {shape: choose(shape, settings.models) for shape in shapes}
+    for name in settings.models.split(",") if settings.models else ():
+        if not any(name in names for names in wanted.values()):
+            parser.error(f"unknown model {name!r}; expected some of: {', '.join(choose(shapes[0], None))}")
+    return wanted
 
 
 class Clock:
@@ -432,11 +441,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=3, help="on the clock, after a warm-up")
     parser.add_argument("--json", type=Path, help="figures; models in it already are not measured again")
     settings = parser.parse_args()
-    shapes = (settings.shape,) if settings.shape else SHAPES
-    wanted = {shape: choose(shape, settings.models) for shape in shapes}
-    for name in settings.models.split(",") if settings.models else ():
-        if not any(name in names for names in wanted.values()):
-            parser.error(f"unknown model {name!r}; expected some of: {', '.join(choose(shapes[0], None))}")
+    wanted = choose_all(parser, settings)
     rows: list[dict[str, Any]] = []
     if settings.json and settings.json.is_file():
         rows = json.loads(settings.json.read_text(encoding="utf-8"))["models"]
@@ -446,9 +451,7 @@ def main() -> None:
         if any(("mosi", name) not in done for name in wanted.get("mosi", ())):
             few = math.ceil(settings.utterances / 16)
             make_pickle(path, "real", {"train": settings.utterances, "valid": few, "test": few})
-            affectus = [sys.executable, "-m", "affectus"]
-            command = [*affectus, "import", "mmsa", str(path), "--out", str(corpus)]
-            subprocess.run(command, check=True, capture_output=True)
+            import_pickle(path, corpus)
             path.unlink()
         for shape, names in wanted.items():
             for name in names:
@@ -460,7 +463,7 @@ def main() -> None:
                 show(rows[-1])
                 if settings.json:
                     settings.json.write_text(json.dumps({"models": rows}, indent=1) + "\n", encoding="utf-8")
-    for shape in shapes:
+    for shape in wanted:
         print(f"\n{shape}\n\n{table([row for row in rows if row['shape'] == shape])}")
 
 

@@ -12,7 +12,6 @@ import argparse
 import contextlib
 import itertools
 import json
-import subprocess
 import sys
 import tempfile
 import time
@@ -20,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from contextual import make_corpus
-from epochs import SHAPES, TASKS, choose
-from versus_mmsa import child, make_pickle
+from epochs import SHAPES, TASKS, choose_all
+from versus_mmsa import child, import_pickle, make_pickle
 
 
 def measure(name: str, shape: str, corpus: Any, batches: int, rounds: int) -> dict[str, Any]:
@@ -98,18 +97,13 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3, help="steps of each form on a batch")
     parser.add_argument("--json", type=Path, help="write the rows there")
     settings = parser.parse_args()
-    shapes = (settings.shape,) if settings.shape else SHAPES
-    wanted = {shape: choose(shape, settings.models) for shape in shapes}
-    for name in settings.models.split(",") if settings.models else ():
-        if not any(name in names for names in wanted.values()):
-            parser.error(f"unknown model {name!r}; expected some of: {', '.join(choose(shapes[0], None))}")
+    wanted = choose_all(parser, settings)
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
         path, corpus = Path(folder) / "unaligned_50.pkl", Path(folder) / "corpus"
         if wanted.get("mosi"):
             make_pickle(path, "real", {"train": 1284, "valid": 16, "test": 16})
-            command = [sys.executable, "-m", "affectus", "import", "mmsa", str(path), "--out", str(corpus)]
-            subprocess.run(command, check=True, capture_output=True)
+            import_pickle(path, corpus)
             path.unlink()
         print(
             "| model | shape | without kernels, ms a batch | with | times as fast |\n| --- | --- | ---: | ---: | ---: |"

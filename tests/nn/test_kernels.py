@@ -149,7 +149,7 @@ def test_gates_of_numbers_without_bounds() -> None:
     n = len(values)
     gates = values.repeat(4).view(1, -1).clone()
     cells, squashed, states = (torch.zeros(1, n) for _ in range(3))
-    arrays = kernels.Arrays("lstm", n, gates=gates, cells=cells, squashed=squashed, states=states, zeros=torch.zeros(n))
+    arrays = kernels.Arrays("lstm", n, gates=gates, cells=cells, squashed=squashed, states=states)
     sizes, weights = kernels.count([1]), kernels.pack(kernels.kernels_for(gates), torch.zeros(n, 4 * n))
     kernels.kernels_for(gates).lstm(arrays, 1, sizes.data_ptr(), weights.data_ptr())  # type: ignore[union-attr]
     i, _, g, o = gates.view(4, n)

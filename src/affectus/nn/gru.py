@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from affectus.nn.kernels import Arrays, count, kernels_for, pack
+from affectus.nn.kernels import Arrays, kernels_for, through
 from affectus.nn.masking import to_front, zero_masked
 from affectus.nn.packing import Packing, steps_before
 from affectus.nn.precision import in_full
@@ -162,11 +162,9 @@ class _PackedSteps(torch.autograd.Function):
             bias=candidate_bias.contiguous(),
             keep=keep,
             seen=seen,
-            zeros=x.new_zeros(hidden),
         )
-        samples, both = count(sizes), 2 * hidden
-        weights = [pack(kernels, matrix) for matrix in (recurrent[:both].T, recurrent[both:].T)]
-        kernels.gru(arrays, len(sizes), samples.data_ptr(), *(matrix.data_ptr() for matrix in weights))
+        both = 2 * hidden
+        through(kernels, "gru", arrays, sizes, [recurrent[:both].T, recurrent[both:].T])
         ctx.save_for_backward(x, inner, recurrent, gates, product, states, keep, seen)
         ctx.sizes = sizes
         return states
@@ -192,11 +190,9 @@ class _PackedSteps(torch.autograd.Function):
             given=grad.contiguous(),
             carried=carried,
             room=None if keep is None else torch.empty_like(carried),
-            zeros=x.new_zeros(hidden),
         )
-        samples, both = count(sizes), 2 * hidden
-        weights = [pack(kernels, matrix) for matrix in (recurrent[:both], recurrent[both:])]
-        kernels.gru_back(arrays, len(sizes), samples.data_ptr(), *(matrix.data_ptr() for matrix in weights), len(x))
+        both = 2 * hidden
+        through(kernels, "gru_back", arrays, sizes, [recurrent[:both], recurrent[both:]], len(x))
         if seen is None:
             seen = steps_before(states, sizes)
         grad_recurrent = torch.cat([slopes[:, :both].T @ seen, of_product.T @ seen])

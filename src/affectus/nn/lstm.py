@@ -16,7 +16,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn.utils.rnn import PackedSequence
 
 from affectus.nn.dropping import draw_factors
-from affectus.nn.kernels import Arrays, count, kernels_for, pack
+from affectus.nn.kernels import Arrays, kernels_for, through
 from affectus.nn.packing import Packing, steps_before
 from affectus.nn.precision import in_full
 from affectus.nn.tracing import State, Stepped, apart, is_plain, run_steps
@@ -326,10 +326,8 @@ def _forward_compiled(
         states=states,
         keep=keep,
         seen=seen,
-        zeros=gates.new_zeros(hidden),
     )
-    samples, weights = count(sizes), pack(kernels, recurrent.T)
-    kernels.lstm(arrays, len(sizes), samples.data_ptr(), weights.data_ptr())
+    through(kernels, "lstm", arrays, sizes, [recurrent.T])
     return seen
 
 
@@ -360,10 +358,8 @@ def _backward_compiled(
         carried=carried,
         carried_cell=torch.zeros_like(carried),
         keep=keep,
-        zeros=gates.new_zeros(hidden),
     )
-    samples, weights = count(sizes), pack(kernels, recurrent)
-    kernels.lstm_back(arrays, len(sizes), samples.data_ptr(), weights.data_ptr(), len(gates))
+    through(kernels, "lstm_back", arrays, sizes, [recurrent], len(gates))
     return slopes
 
 

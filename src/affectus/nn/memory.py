@@ -8,7 +8,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from affectus.nn.dropping import Dropout, draw_factors
-from affectus.nn.kernels import Arrays, count, kernels_for, pack
+from affectus.nn.kernels import Arrays, kernels_for, through
 from affectus.nn.packing import Packing, steps_before
 from affectus.nn.precision import in_full
 from affectus.nn.tracing import State, run_steps
@@ -231,11 +231,8 @@ def _forward_compiled(
         bias=bias,
         candidate=candidate.contiguous(),
         memory=memory,
-        zeros=memory.new_zeros(size),
     )
-    samples, packed = count(sizes), [pack(kernels, matrix.T) for matrix in weights]
-    addresses = [x.data_ptr() for x in packed]
-    kernels.memory(arrays, len(sizes), samples.data_ptr(), *addresses, weights[1].shape[1])
+    through(kernels, "memory", arrays, sizes, [matrix.T for matrix in weights], weights[1].shape[1])
 
 
 def _backward_compiled(
@@ -268,11 +265,8 @@ def _backward_compiled(
         of_candidate=grad_candidate,
         given=grad.contiguous(),
         carried=carried,
-        zeros=memory.new_zeros(size),
     )
-    samples, packed = count(sizes), [pack(kernels, matrix) for matrix in (inner, retain, update)]
-    addresses = [x.data_ptr() for x in packed]
-    kernels.memory_back(arrays, len(sizes), samples.data_ptr(), *addresses, first, len(memory))
+    through(kernels, "memory_back", arrays, sizes, [inner, retain, update], first, len(memory))
     return slopes, grad_hidden, grad_candidate
 
 

@@ -48,6 +48,8 @@ class Arrays:
 
     def __init__(self, kind: str, *widths: int, **arrays: Tensor | None) -> None:
         assert len(widths) == WIDTHS[kind]
+        if "zeros" in FIELDS[kind].split():
+            arrays["zeros"] = torch.zeros(widths[0])
         addresses = []
         for name in FIELDS[kind].split():
             x = arrays.pop(name, None)
@@ -70,6 +72,24 @@ def pack(kernels: Any, weights: Tensor) -> Tensor:
     packed = weights.new_empty(-(-n // PANEL) * PANEL * k)
     kernels.pack(weights.data_ptr(), packed.data_ptr(), k, n, *weights.stride())
     return packed
+
+
+def through(
+    kernels: Any, function: str, arrays: Arrays, sizes: Sequence[int], weights: Sequence[Tensor], *numbers: int
+) -> None:
+    """Go through all steps of a recurrence.
+
+    Args:
+        kernels: of :func:`kernels_for`.
+        function: of :data:`FUNCTIONS`.
+        arrays: that it works on.
+        sizes: rows of each step.
+        weights: that it multiplies with from the right.
+        *numbers: what else it takes.
+    """
+    samples, packed = count(sizes), [pack(kernels, matrix) for matrix in weights]
+    addresses = (x.data_ptr() for x in packed)
+    getattr(kernels, function)(arrays, len(sizes), samples.data_ptr(), *addresses, *numbers)
 
 
 def count(sizes: Sequence[int]) -> Tensor:
