@@ -7,7 +7,8 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.installed
 OUT := quickstart
 # one thread per worker: on few cores more threads are slower
-TEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS)
+# an empty PYTHONDONTWRITEBYTECODE lets the many processes that tests start find compiled modules
+TEST := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS)
 
 .DEFAULT_GOAL := help
 .PHONY: help install quickstart training test slow lint docs clean

@@ -28,7 +28,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: FOLDER not in item.path.parents)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def nodes() -> Iterator[Any]:
     """Yield the cluster: a head and a node, a core each."""
     os.environ.setdefault("RAY_memory_monitor_refresh_ms", "0")  # on a full machine it ends workers

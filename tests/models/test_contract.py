@@ -47,9 +47,24 @@ VARIANTS = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("case", "check"), [(case, check) for case in [*cases(), *VARIANTS] for check in checks_of(case)], ids=str
-)
+COSTLY = {"fits", "modalities", "seed"}
+"""Checks that train, or build many times: of variants they are slow tests."""
+SLOW = {("mmim", "fits"), *((name, "modalities") for name in ("c_mkl", "svm", "random_forest"))}
+"""Slow tests in the views but one: MMIM learns eight utterances from some starts only, machines are fitted each time."""
+
+
+def _contracts() -> list[object]:
+    seen, found = set(), []
+    for case, variant in [*((case, False) for case in cases()), *((case, True) for case in VARIANTS)]:
+        for check in checks_of(case):
+            again = (case.model, check) in seen and (case.model, check) in SLOW
+            seen.add((case.model, check))
+            slow = again or (variant and check in COSTLY)
+            found.append(pytest.param(case, check, id=f"{case}-{check}", marks=pytest.mark.slow if slow else ()))
+    return found
+
+
+@pytest.mark.parametrize(("case", "check"), _contracts())
 def test_contract(case: Case, check: str) -> None:
     run_check(case, check)
 
@@ -225,7 +240,8 @@ FAULTS = [name for name in CHECKS if name not in ("modalities", "tasks", "wrong_
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_each_check_finds_its_fault(careless: str, fault: str) -> None:
+def test_each_check_finds_its_fault(careless: str, fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("affectus.testing.contract.STARTS", 1)
     with pytest.raises(ContractError, match=careless):
         check_model(careless, options={"fault": fault}, checks=[fault])
 

@@ -196,6 +196,7 @@ def test_a_compiler_that_cannot_leaves_nothing_behind(
 
 @compiled
 @pytest.mark.skipif(find_compiler() is None, reason="no C compiler")
+@pytest.mark.slow
 def test_the_command_builds_what_is_loaded(monkeypatch: pytest.MonkeyPatch, tmp_path: object) -> None:
     monkeypatch.setattr(build, "HERE", tmp_path)
     made = build.build()

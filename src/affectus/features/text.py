@@ -5,7 +5,6 @@ from enum import StrEnum
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from affectus.corpus import Corpus, ModalityCard, Ragged
 from affectus.corpus.storage import check_modality_name
@@ -51,6 +50,9 @@ def encode_texts(
         Per text (1, dim), the mean over its tokens, the marks at its ends included, as all-MiniLM-L6-v2 was trained; or
         (tokens, dim), the marks left out.
     """
+    # here, since its import takes seconds that extraction without an encoder need not wait
+    import torch
+
     unique = sorted(set(texts), key=lambda text: (len(text), text))
     longest = min(max_tokens, encoder.longest)
     vectors: dict[str, FloatArray] = {}

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from affectus.corpus import Corpus
 from affectus.corpus.corpus import TOKEN_COLUMN
@@ -167,6 +166,9 @@ def run_layers(
         threads: of torch.
         progress: told how far it is.
     """
+    # here, since its import takes seconds that extraction without an encoder need not wait
+    import torch
+
     lengths = ids.lengths[rows]
     starts = np.cumsum(lengths) - lengths
     order = np.argsort(lengths, kind="stable")

@@ -249,11 +249,11 @@ def test_a_file_that_ends_or_stops_its_process_costs_only_itself(
     serve = importlib.import_module("process_of_a_test").serve
     tasks = [workers.Task(Source(tmp_path / name, name), tmp_path) for name in ("dies", "good", "hangs", "well")]
     began = time.monotonic()
-    events = list(workers.run_tasks(tasks, PLAIN, jobs=1, stall=20.0, target=serve))
+    events = list(workers.run_tasks(tasks, PLAIN, jobs=1, stall=12.0, target=serve))
     assert {event.number for event in events if event.done} == {1, 3}
     errors = {event.number: event.error for event in events if event.error}
     assert "ended with code 11" in errors[0]
-    assert "nothing came of it for 20 seconds" in errors[2]
+    assert "nothing came of it for 12 seconds" in errors[2]
     assert time.monotonic() - began < 200
 
 

@@ -7,7 +7,6 @@ from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from affectus.corpus.readers.word_times import PAUSE
 from affectus.features.encoders import TextEncoder
@@ -122,6 +121,9 @@ def word_vectors(
     Returns:
         Per utterance (words, dim).
     """
+    # here, since its import takes seconds that extraction without an encoder need not wait
+    import torch
+
     found = []
     with torch.inference_mode(), torch_threads(threads):
         for words in utterances:

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -51,6 +50,9 @@ def cut(image: npt.NDArray[np.uint8], region: Region, pixels: int) -> FloatArray
     Returns:
         (pixels, pixels, 3), 0 to 255, bilinear; averaged before if it gets much smaller.
     """
+    # here, since its import takes seconds that extraction without faces need not wait
+    import torch
+
     height, width = image.shape[:2]
     reach = 0.5 * region.size * (abs(np.cos(region.turn)) + abs(np.sin(region.turn))) + 2
     left, right = (int(np.clip(edge, 0, width)) for edge in (region.x - reach, region.x + reach + 1))
