@@ -29,6 +29,7 @@ from affectus.models.base import Heads, Model, ModelOutput, Paper, check_choice,
 from affectus.models.space import DROPOUT, Whole, one_of
 from affectus.nn.dropping import Dropout
 from affectus.nn.lstm import LSTM
+from affectus.nn.masking import zero_masked
 from affectus.nn.normalization import MaskedBatchNorm, StepBatchNorm
 from affectus.nn.packing import Packing
 from affectus.nn.precision import single
@@ -123,16 +124,18 @@ class EFLSTM(Model):
     def forward(self, batch: Batch) -> ModelOutput:
         """Predict every task; extras: ``fused`` (B, width), the last state."""
         masks = {name: batch.masks[name] & batch.mask.unsqueeze(1) for name in self.inputs}
-        features, masks = in_step({name: batch.features[name] for name in masks}, masks, batch.view)
+        features, masks = in_step({name: batch.features[name] for name in masks}, masks, batch.view, zeros=False)
         packing = Packing(torch.stack(list(masks.values())).any(dim=0))
         affine = None
         if isinstance(self.norm, StepBatchNorm):
-            rows = single(torch.cat([packing.pack(features[name]) for name in self.inputs], dim=-1))
             if _all_are_there(masks, packing):
+                rows = single(packing.pack_together([features[name] for name in self.inputs]))
                 # one number for a row goes through the first product, which is the largest here
                 affine = self.norm.affine(rows, packing.steps, None)
             else:
                 real = [packing.pack(masks[name].unsqueeze(-1)).expand(-1, dim) for name, dim in self.inputs.items()]
+                zeroed = [zero_masked(features[name], masks[name]) for name in self.inputs]
+                rows = single(packing.pack_together(zeroed))
                 rows = self.norm(rows, packing.steps, torch.cat(real, dim=1))
         else:
             normalised = [self.norm[name](x, masks[name]) for name, x in features.items()]

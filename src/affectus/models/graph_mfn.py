@@ -287,7 +287,7 @@ class GraphMFN(Model):
         each edge of the graph at each step, zero at padding, in the order of ``graph.seen``.
         """
         masks = {name: batch.masks[name] & batch.mask.unsqueeze(1) for name in self.inputs}
-        seen = self.system(*in_step({name: batch.features[name] for name in masks}, masks, batch.view))
+        seen = self.system(*in_step({name: batch.features[name] for name in masks}, masks, batch.view, zeros=False))
         nodes = {
             name: torch.relu(_upon_both(layer, seen.before[name], seen.now[name]))
             for name, layer in self.singletons.items()

@@ -185,7 +185,7 @@ class MFN(Model):
     def forward(self, batch: Batch) -> ModelOutput:
         """Predict every task; extras: ``fused`` (B, width), the last states and the last memory."""
         masks = {name: batch.masks[name] & batch.mask.unsqueeze(1) for name in self.inputs}
-        seen = self.system(*in_step({name: batch.features[name] for name in masks}, masks, batch.view))
+        seen = self.system(*in_step({name: batch.features[name] for name in masks}, masks, batch.view, zeros=False))
         cells = torch.cat([*seen.before.values(), *seen.now.values()], dim=1)  # (N, 2 * total)
         attended = self.attention(cells) * cells
         fused = torch.cat([seen.last, seen.packing.last(self.memory(attended, seen.packing))], dim=1)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from affectus.nn.kernels import own_kernels
 from affectus.nn.masking import zero_masked
 from affectus.nn.precision import single
 from affectus.nn.together import is_shared, sum_over
@@ -131,6 +132,15 @@ def _moments_by_step(rows: Tensor, step: Tensor, real: Tensor | None, steps: int
     def by_step(x: Tensor) -> Tensor:
         return sum_over(none.index_add(0, step, x))
 
+    if real is None and (kernels := own_kernels(rows)) is not None:
+        rows, none = rows.contiguous(), none.double()
+        sums, squares = rows.new_empty(2, len(rows), dtype=torch.float64)
+        kernels.moments(rows.data_ptr(), *rows.shape, sums.data_ptr(), squares.data_ptr())
+        count = by_step(torch.full_like(sums, rows.shape[1]))
+        some = count.clamp(min=1)
+        mean = by_step(sums) / some
+        var = (by_step(squares) / some - mean.square()).clamp(min=0)
+        return mean.to(rows), var.to(rows), count > 1
     if real is None:
         count = by_step(torch.full_like(step, rows.shape[1]).to(rows))
         mean = by_step(rows.sum(dim=1)) / count.clamp(min=1)

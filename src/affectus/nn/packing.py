@@ -15,6 +15,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from affectus.nn.kernels import count, own_kernels
 from affectus.nn.masking import front_order, zero_masked
 from affectus.nn.tracing import is_plain
 
@@ -97,6 +98,18 @@ class Packing:
         if self.padded:
             return zero_masked(x, self.mask).transpose(0, 1).flatten(0, 1)
         return x.flatten(0, 1).index_select(0, self.index)
+
+    def pack_together(self, parts: Sequence[Tensor]) -> Tensor:
+        """Return the real steps of several (B, T, d) side by side, (N, sum of the widths)."""
+        kernels = None if self.padded else own_kernels(*parts)
+        if kernels is None:
+            return torch.cat([self.pack(x) for x in parts], dim=1)
+        parts, index = [x.contiguous() for x in parts], self.index.contiguous()
+        places, widths = count([x.data_ptr() for x in parts]), count([x.shape[2] for x in parts])
+        out = parts[0].new_empty(len(index), sum(x.shape[2] for x in parts))
+        given = places.data_ptr(), widths.data_ptr(), len(parts)
+        kernels.gather(*given, index.data_ptr(), out.data_ptr(), len(index))
+        return out
 
     def unpack(self, rows: Tensor) -> Tensor:
         """Return (B, T, d), zero where masked, from (N, d)."""

@@ -1,18 +1,20 @@
 """Modalities of different lengths brought into step, for recurrent models that advance all of them together."""
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from affectus.nn.masking import to_front, zero_masked
+from affectus.nn.kernels import own_kernels
+from affectus.nn.masking import real_steps, to_front, zero_masked
 from affectus.nn.tracing import is_plain
 from affectus.vocabulary import TEXT, View
 
 
 def in_step(
-    features: Mapping[str, Tensor], masks: Mapping[str, Tensor], view: View
+    features: Mapping[str, Tensor], masks: Mapping[str, Tensor], view: View, *, zeros: bool = True
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Give every modality of an utterance the same steps.
 
@@ -24,11 +26,14 @@ def in_step(
         features: per modality (B, T_m, dim).
         masks: per modality (B, T_m) bool.
         view: aligned or unaligned.
+        zeros: False where masked steps are never looked at.
 
     Returns:
-        Per modality (B, T, dim), zero where masked, and (B, T) bool.
+        Per modality (B, T, dim), zero where masked unless ``zeros`` is False, and (B, T) bool.
     """
     if view is not View.UNALIGNED:
+        if not zeros:
+            return dict(features), dict(masks)
         return {name: zero_masked(x, masks[name]) for name, x in features.items()}, dict(masks)
     lengths = {name: masks[name].sum(dim=1) for name in features}
     # a modality that is missing is no measure for the others
@@ -48,7 +53,12 @@ def in_step(
         n = lengths[name]
         # a modality that sets the steps is taken as it is
         same = not is_plain() and bool(((n == steps) | (n == 0)).all())
-        found[name] = _first(x, masks[name], len(i)) if same else _parts(x, masks[name], i, count)
+        if same and not zeros and x.shape[1] == len(i) and _in_front(masks[name], n):
+            found[name] = x
+        elif same:
+            found[name] = _first(x, masks[name], len(i))
+        else:
+            found[name] = _parts(x, masks[name], i, count)
     return found, {name: real & (lengths[name] > 0).unsqueeze(1) for name in features}
 
 
@@ -79,6 +89,9 @@ def _first(x: Tensor, mask: Tensor, width: int) -> Tensor:
 
 def _parts(x: Tensor, mask: Tensor, i: Tensor, count: Tensor) -> Tensor:
     """Means (B, parts, dim) of the parts i of (B, 1) or (1, 1) ``count`` ones."""
+    kernels = own_kernels(x)
+    if kernels is not None and _in_front(mask, lengths := mask.sum(dim=1)):
+        return _means(kernels, x, lengths, count.flatten().expand(len(x)), len(i))
     front, lengths = to_front(x, mask)  # padding may stand between real steps
     n = lengths.unsqueeze(1)
     # differences of running sums, which take time in proportion to the steps; in double precision nothing is lost
@@ -87,6 +100,27 @@ def _parts(x: Tensor, mask: Tensor, i: Tensor, count: Tensor) -> Tensor:
     end = (-(-((i + 1) * n) // count)).clamp(max=n)
     first, last = (sums.gather(1, at.unsqueeze(-1).expand(-1, -1, x.shape[-1])) for at in (start, end))
     return ((last - first) / (end - start).clamp(min=1).unsqueeze(-1)).to(x)
+
+
+def _in_front(mask: Tensor, lengths: Tensor) -> bool:
+    """True where no padding stands before a real step."""
+    return torch.equal(mask, real_steps(lengths, mask.shape[1]))
+
+
+def _means(kernels: Any, x: Tensor, lengths: Tensor, counts: Tensor, parts: int) -> Tensor:
+    """What :func:`_parts` does for sequences whose real steps come first, by the kernels.
+
+    Args:
+        kernels: of :func:`affectus.nn.kernels.own_kernels`.
+        x: (B, T, dim).
+        lengths: (B,) int64, real steps.
+        counts: (B,) int64, parts of each sequence.
+        parts: that the result has.
+    """
+    x, counts = x.contiguous(), counts.contiguous()
+    out = x.new_empty(x.shape[0], parts, x.shape[2])
+    kernels.means(x.data_ptr(), *x.shape, lengths.data_ptr(), counts.data_ptr(), out.data_ptr(), parts)
+    return out
 
 
 class StackedInputs(nn.Module):

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from affectus.nn.kernels.build import library, stamp
+from affectus.nn.tracing import is_plain
 
 SWITCH = "AFFECTUS_KERNELS"
 """Environment variable; 0 leaves the kernels unused."""
@@ -23,6 +24,7 @@ NONE = "none"
 FUNCTIONS = {
     **{"lstm": 3, "lstm_back": 4, "gru": 4, "gru_back": 5, "memory": 6, "memory_back": 7},
     **{"product_make": 4, "product_back": 4, "pack": 5, "weigh": 6, "weigh_back": 8},
+    **{"means": 7, "gather": 5, "moments": 4},
 }
 """How many numbers and addresses each takes after its first argument, :class:`Arrays` or an address."""
 PANEL = 32
@@ -111,6 +113,14 @@ def kernels_for(x: Tensor) -> Any | None:
     if _off or x.dtype != torch.float32 or x.device.type != "cpu":
         return None
     return _load()[1]
+
+
+def own_kernels(*arrays: Tensor) -> Any | None:
+    """Return the library for what has no gradient to go through; None if one of the arrays is not for it."""
+    if is_plain() or any(x.requires_grad for x in arrays) and torch.is_grad_enabled():
+        return None
+    found = [kernels_for(x) for x in arrays]
+    return None if None in found else found[0]
 
 
 _off = False

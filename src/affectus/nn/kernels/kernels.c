@@ -104,7 +104,11 @@ EXPORT pack(const float *b, float *packed, long k, long n, long down, long right
             for (int v = 0; v < VECTORS; v++) *(lanes *)(c + r * c_row + 16 * v) = sum[r][v];     \
     }
 BLOCK(8)
+BLOCK(7)
+BLOCK(6)
+BLOCK(5)
 BLOCK(4)
+BLOCK(3)
 BLOCK(2)
 BLOCK(1)
 
@@ -112,9 +116,17 @@ ROWS multiply_panel(const int adding, const float *a, long a_row, const float *b
                     long k) {
     long row = 0;
     for (; row + 8 <= m; row += 8) block_8(adding, a + row * a_row, a_row, b, c + row * c_row, c_row, k);
-    if (m & 4) block_4(adding, a + row * a_row, a_row, b, c + row * c_row, c_row, k), row += 4;
-    if (m & 2) block_2(adding, a + row * a_row, a_row, b, c + row * c_row, c_row, k), row += 2;
-    if (m & 1) block_1(adding, a + row * a_row, a_row, b, c + row * c_row, c_row, k);
+    a += row * a_row;
+    c += row * c_row;
+    switch (m - row) { /* the late steps of a batch have few rows, so what is left of eight counts */
+    case 7: block_7(adding, a, a_row, b, c, c_row, k); break;
+    case 6: block_6(adding, a, a_row, b, c, c_row, k); break;
+    case 5: block_5(adding, a, a_row, b, c, c_row, k); break;
+    case 4: block_4(adding, a, a_row, b, c, c_row, k); break;
+    case 3: block_3(adding, a, a_row, b, c, c_row, k); break;
+    case 2: block_2(adding, a, a_row, b, c, c_row, k); break;
+    case 1: block_1(adding, a, a_row, b, c, c_row, k); break;
+    }
 }
 
 #define FEW 8
@@ -137,6 +149,65 @@ ROWS multiply(const int adding, const float *a, long a_row, const float *b, floa
                 *to = whole[r * PANEL + i - column] + (adding ? *to : 0.0f);
             }
     }
+}
+
+/* ---- Rows: chosen, averaged, summed ---- */
+
+/* Chosen rows of several arrays side by side: out (rows, sum of the widths). */
+EXPORT gather(const int64_t *places, const int64_t *widths, long parts, const int64_t *index, float *out, long rows) {
+    for (long n = 0; n < rows; n++)
+        for (long part = 0; part < parts; part++) {
+            const float *x = (const float *)(intptr_t)places[part];
+            memcpy(out, x + index[n] * widths[part], (size_t)widths[part] * sizeof(float));
+            out += widths[part];
+        }
+}
+
+/* Of each row (rows, width) its sum and the sum of its squares, in double precision. */
+EXPORT moments(const float *restrict x, long rows, long width, double *sums, double *squares) {
+    for (long n = 0; n < rows; n++, x += width) {
+        double sum[16] = {0}, square[16] = {0};
+        long k = 0;
+        for (; k + 16 <= width; k += 16)
+            for (long j = 0; j < 16; j++) {
+                double value = x[k + j];
+                sum[j] += value;
+                square[j] += value * value;
+            }
+        for (long j = 0; k < width; k++, j++) {
+            double value = x[k];
+            sum[j] += value;
+            square[j] += value * value;
+        }
+        sums[n] = squares[n] = 0.0;
+        for (long j = 0; j < 16; j++) {
+            sums[n] += sum[j];
+            squares[n] += square[j];
+        }
+    }
+}
+
+/* Part i of count[b] ones of a sequence of n = lengths[b] rows is the mean of its rows from floor(i n / count) to
+   ceil((i + 1) n / count); x (B, steps, width), out (B, parts, width), zero where a part has no row. */
+EXPORT means(const float *x, long batch, long steps, long width, const int64_t *lengths, const int64_t *count,
+             float *out, long parts) {
+    for (long b = 0; b < batch; b++, x += steps * width)
+        for (long i = 0; i < parts; i++, out += width) {
+            long n = lengths[b], first = i * n / count[b], last = ((i + 1) * n + count[b] - 1) / count[b];
+            first = first < n ? first : n;
+            last = last < n ? last : n;
+            if (last - first == 1) {
+                memcpy(out, x + first * width, (size_t)width * sizeof(float));
+                continue;
+            }
+            for (long k = 0; k < width; k += 16) { /* in double precision, so that nothing is lost */
+                double sum[16] = {0};
+                long some = width - k < 16 ? width - k : 16;
+                for (long row = first; row < last; row++)
+                    for (long j = 0; j < some; j++) sum[j] += x[row * width + k + j];
+                for (long j = 0; j < some; j++) out[k + j] = last > first ? (float)(sum[j] / (double)(last - first)) : 0;
+            }
+        }
 }
 
 /* ---- LSTM: i, f, g, o = sigmoid, sigmoid, tanh, sigmoid; c' = f c + i g; h' = o tanh(c') ---- */
