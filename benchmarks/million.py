@@ -1,6 +1,6 @@
 """A million utterances: time and memory of every command, from 10,000 utterances up.
 
-    python benchmarks/million.py [--sizes 1000,10000,100000,1000000] [--work DIR] [--json FILE]
+    python benchmarks/million.py [--sizes 10000,30000,100000,300000,1000000] [--repeats 3] [--work DIR] [--json FILE]
 
 Utterances are generated in shards of up to 100,000, each from (seed, shard) alone: three modalities of 32 numbers, one
 vector per utterance, videos of 2 to 18 utterances, nine tenths of them in train. A shard is a NumPy bundle in the form
@@ -9,15 +9,17 @@ the corpus is checked, `mtmm_es` (contextual) and `lmf` (utterance by utterance)
 with context predicts every utterance.
 
 Anonymous memory (RssAnon; pages of mapped files do not count) is the largest sum over a command's processes, looked at
-20 times a second. Time is that of the processor, so that other work on the machine matters little. What the command
-takes at the smallest size is starting up and is taken off before exponents are computed: time ~ utterances^exponent.
+20 times a second. Time is that of the processor, so that other work on the machine matters little; the median of the
+repeats. Up to 100,000 utterances starting up is most of it, so that a growth in proportion is a line that does not
+begin at zero. One is fitted through all sizes (the least sum of squared shares by which it misses them; import starts
+once for each shard), and the largest share by which it misses one is told.
 """
 
 import argparse
-import itertools
 import json
-import math
 import os
+import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -130,52 +132,55 @@ def run_size(count: int, work: Path, known: dict[str, Any], keep: Path | None) -
 
 
 FIGURES: dict[str, dict[str, Any]] = {}
-"""By size and command."""
+"""By size and repeat (``10000/0``), and command."""
 
 
-def exponent(found: dict[str, dict[str, Any]], command: str, small: int, large: int, start: float) -> float:
-    """Return the exponent of the time between two sizes, without the seconds of starting up."""
+def line(sizes: Sequence[int], seconds: Sequence[float], starts: Sequence[int]) -> tuple[float, float, float]:
+    """Return the seconds of a start and of 100,000 utterances, and the largest share by which their line misses."""
+    share, ones = 1 / np.array(seconds), np.ones(len(sizes))
+    matrix = np.stack([np.array(starts) * share, np.array(sizes) / 100_000 * share], axis=1)
+    start, slope = np.linalg.lstsq(matrix, ones, rcond=None)[0]
+    return float(start), float(slope), float(np.abs(matrix @ (start, slope) - ones).max())
 
-    def seconds(size: int) -> float:
-        entry = found[str(size)][command]
-        return max(float(entry["cpu_seconds"]) - start * float(entry.get("commands", 1)), 1e-3)
 
-    return math.log(seconds(large) / seconds(small)) / math.log(large / small)
+def _size(key: str) -> int:
+    return int(key.partition("/")[0])
 
 
 def table(found: dict[str, dict[str, Any]]) -> str:
     """Return the figures as Markdown."""
-    sizes = sorted(map(int, found))
-    shown = [size for size in sizes if size >= 10_000] or sizes
-    pairs = [(a, b) for a, b in itertools.pairwise(shown) if b > 10_000]
-    head = [f"{size:,}: s" for size in shown] + [f"exponent {a:,} to {b:,}" for a, b in pairs]
-    head += [f"{size:,}: MiB" for size in shown]
+    sizes = sorted({_size(key) for key in found})
+    head = [f"{size:,}: s" for size in sizes]
+    head += ["a start, s", "100,000 more, s", "farthest from the line, %", *(f"{size:,}: MiB" for size in sizes)]
     lines = ["| command | " + " | ".join(head) + " |", "| --- |" + " ---: |" * len(head)]
     for command in COMMANDS:
-        entries = [found[str(size)].get(command) for size in shown]
+        entries = [[each[command] for key, each in found.items() if _size(key) == n and command in each] for n in sizes]
         if not all(entries):
             continue
-        start = float(found[str(sizes[0])][command]["cpu_seconds"]) if sizes[0] < shown[0] else 0.0
-        cells = [f"{entry['cpu_seconds']:.1f}" for entry in entries if entry]
-        cells += [f"{exponent(found, command, a, b, start):.2f}" for a, b in pairs]
-        cells += [f"{entry['peak_mib']:.0f}" for entry in entries if entry]
+        seconds = [statistics.median(entry["cpu_seconds"] for entry in some) for some in entries]
+        start, slope, missed = line(sizes, seconds, [some[0].get("commands", 1) for some in entries])
+        cells = [f"{each:.1f}" for each in seconds] + [f"{start:.1f}", f"{slope:.2f}", f"{100 * missed:.0f}"]
+        cells += [f"{max(entry['peak_mib'] for entry in some):.0f}" for some in entries]
         lines.append(f"| {command} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sizes", default="1000,10000,100000,1000000")
+    parser.add_argument("--sizes", default="10000,30000,100000,300000,1000000")
+    parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--work", type=Path, help="where corpora are written, and kept; default: a temporary folder")
     parser.add_argument("--json", type=Path, help="figures; those in it already are not measured again")
     arguments = parser.parse_args()
     if arguments.json and arguments.json.is_file():
         FIGURES.update(json.loads(arguments.json.read_text(encoding="utf-8")))
     with tempfile.TemporaryDirectory() as scratch:
-        for size in map(int, arguments.sizes.split(",")):
-            run_size(
-                size, (arguments.work or Path(scratch)) / str(size), FIGURES.setdefault(str(size), {}), arguments.json
-            )
+        for repeat in range(arguments.repeats):
+            for size in map(int, arguments.sizes.split(",")):
+                folder = (arguments.work or Path(scratch)) / str(size) / str(repeat)
+                run_size(size, folder, FIGURES.setdefault(f"{size}/{repeat}", {}), arguments.json)
+                if not arguments.work:
+                    shutil.rmtree(folder)
     print(table(FIGURES))
     worst = max(entry["peak_mib"] for commands in FIGURES.values() for entry in commands.values())
     print(

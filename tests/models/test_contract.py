@@ -50,7 +50,7 @@ VARIANTS = [
 COSTLY = {"fits", "modalities", "seed"}
 """Checks that train, or build many times: of variants they are slow tests."""
 SLOW = {("mmim", "fits"), *((name, "modalities") for name in ("c_mkl", "svm", "random_forest"))}
-"""Slow tests in the views but one: MMIM learns eight utterances from some starts only, machines are fitted each time."""
+"""Slow tests in all views but one: MMIM learns eight utterances from some starts only, the others are fitted anew."""
 
 
 def _contracts() -> list[object]:

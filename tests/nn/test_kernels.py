@@ -17,10 +17,13 @@ from affectus.nn.kernels import build
 from affectus.nn.kernels.build import find_compiler
 from affectus.nn.lstm import LSTM
 from affectus.nn.memory import GatedMemory
+from affectus.nn.normalization import StepBatchNorm
 from affectus.nn.packing import Packing
 from affectus.nn.product import product_layer
 from affectus.nn.recurrent import BiGRUs, BiLSTMs
+from affectus.nn.stepping import equal_parts, in_step
 from affectus.nn.weighing import weigh
+from affectus.vocabulary import View
 
 compiled = pytest.mark.skipif(kernels.level() == kernels.NONE, reason="no kernels: no C compiler at installation")
 Results = list[Tensor]
@@ -102,6 +105,52 @@ def test_recurrences_with_the_dropouts_of_keras(both: Callable[..., None], kind:
     both(lambda: gradients(layer, x, run))
     x[~masks["a"]] = torch.nan  # what is masked may be anything
     assert not layer({"a": x[..., :6], "b": torch.zeros(7, 10, 4)}, masks)["a"].isnan().any()
+
+
+@compiled
+@pytest.mark.parametrize("dim", [1, 16, 37])
+def test_parts_of_sequences(both: Callable[..., None], dim: int) -> None:
+    torch.manual_seed(1)
+    lengths = {"text": torch.tensor([4, 1, 0, 7, 3]), "audio": torch.tensor([30, 1, 9, 4, 0])}
+    masks = {name: torch.arange(32) < n.unsqueeze(1) for name, n in lengths.items()}
+    features = {name: torch.randn(5, 32, dim) for name in masks}
+    for name, x in features.items():
+        x[~masks[name]] = torch.nan
+
+    def run() -> Results:
+        found, real = in_step(features, masks, View.UNALIGNED)
+        assert all(torch.equal(x, x * real[name].unsqueeze(-1)) for name, x in found.items())
+        return [*found.values(), equal_parts(features["audio"], masks["audio"], 6)]
+
+    both(run)
+    x = torch.randn(5, 32, dim, requires_grad=True)
+    equal_parts(x, masks["audio"], 6).sum().backward()
+    assert x.grad is not None
+    assert torch.equal(x.grad.any(dim=-1), masks["audio"])
+
+
+@compiled
+def test_rows_side_by_side(both: Callable[..., None]) -> None:
+    torch.manual_seed(1)
+    packing = Packing(torch.rand(6, 9) < 0.5)
+    parts = [torch.randn(6, 9, dim) for dim in (3, 1, 40)]
+    both(lambda: [packing.pack_together(parts)])
+    assert torch.equal(packing.pack_together(parts), torch.cat([packing.pack(x) for x in parts], dim=1))
+    parts[1].requires_grad_()
+    packing.pack_together(parts).sum().backward()
+    assert parts[1].grad is not None
+
+
+@compiled
+@pytest.mark.parametrize("dim", [1, 16, 37])
+def test_moments_of_a_step(both: Callable[..., None], dim: int) -> None:
+    rows, step = torch.randn(23, dim) + 5.0, torch.arange(23) // 4
+
+    def run() -> Results:
+        norm = StepBatchNorm(5)
+        return [*norm.affine(rows, step, None), *norm.norm.buffers()]
+
+    both(run)
 
 
 @compiled

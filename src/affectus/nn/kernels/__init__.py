@@ -117,7 +117,7 @@ def kernels_for(x: Tensor) -> Any | None:
 
 def own_kernels(*arrays: Tensor) -> Any | None:
     """Return the library for what has no gradient to go through; None if one of the arrays is not for it."""
-    if is_plain() or any(x.requires_grad for x in arrays) and torch.is_grad_enabled():
+    if is_plain() or (any(x.requires_grad for x in arrays) and torch.is_grad_enabled()):
         return None
     found = [kernels_for(x) for x in arrays]
     return None if None in found else found[0]
