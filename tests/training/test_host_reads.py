@@ -121,6 +121,7 @@ ALLOWED = {
     "nn/masking.py:to_front": LENGTHS,
     "nn/stepping.py:in_step": LENGTHS,
     "nn/systems.py:forward": LENGTHS,
+    "nn/masking.py:in_front": "which steps are real; not on a GPU",
     "models/ef_lstm.py:_all_are_there": "which steps are real; not on a GPU",
     "nn/normalization.py:forward": "which rows are real; not on a GPU, see below",
     "nn/crossmodal.py:forward": BRANCH,

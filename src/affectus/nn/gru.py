@@ -45,7 +45,7 @@ class BiGRU(nn.Module):
         Returns:
             (B, T, 2 * hidden): the forward state, then the backward one; zero where masked.
         """
-        if kernels_for(x) is not None and not is_plain():
+        if kernels_for(x) is not None:
             packing = Packing(mask)
             rows = packing.pack(x)
             forward, backward = (
@@ -88,7 +88,7 @@ class LastGRU(nn.Module):
     @apart
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """Map (B, T, dim) and its mask (B, T) to (B, hidden), zero for a sample without a real step."""
-        if kernels_for(x) is not None and not is_plain():
+        if kernels_for(x) is not None:
             packing = Packing(mask)
             return packing.last(packed_states(self.layer, packing.pack(x), packing, ""))
         front, lengths = to_front(x, mask)  # (B, T', dim)

@@ -54,11 +54,16 @@ def to_front(x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         longest, order = mask.shape[1], front_order(mask)
     else:
         longest = max(int(lengths.max()), 1)
-        if not mask.is_cuda and torch.equal(mask, real_steps(lengths, mask.shape[1])):  # as is most often
+        if in_front(mask, lengths):  # as is most often
             return zero_masked(x[:, :longest], mask[:, :longest]), lengths
         order = (~mask).to(torch.uint8).argsort(dim=1, stable=True)[:, :longest]  # (B, T')
     front = x.gather(1, order.unsqueeze(-1).expand(*order.shape, x.shape[-1]))
     return zero_masked(front, real_steps(lengths, longest)), lengths
+
+
+def in_front(mask: Tensor, lengths: Tensor) -> bool:
+    """True where no padding (B, T) stands before a real step, of which there are (B,); on a GPU nobody looks."""
+    return not mask.is_cuda and torch.equal(mask, real_steps(lengths, mask.shape[1]))
 
 
 def front_order(mask: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from affectus.nn.gru import gru_with_dropout
 from affectus.nn.kernels import kernels_for
 from affectus.nn.lstm import lstm_with_dropout
 from affectus.nn.packing import Packing, with_zero
-from affectus.nn.tracing import State, Stepped, apart, is_plain, run_steps
+from affectus.nn.tracing import State, Stepped, apart, run_steps
 
 
 def hard_sigmoid(x: Tensor) -> Tensor:
@@ -84,7 +84,7 @@ class _BiRecurrents(nn.Module):
         Returns:
             Per modality (B, U, 2 * hidden): the forward state, then the backward one.
         """
-        if self._has_kernels(features) and not is_plain():
+        if self._has_kernels(features):
             return self._packed(features, masks)
         directions, hidden, width = 2 * len(self.names), self.hidden, self.blocks * self.hidden
         batch, steps = masks[self.names[0]].shape

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from affectus.nn.kernels import own_kernels
-from affectus.nn.masking import real_steps, to_front, zero_masked
+from affectus.nn.masking import in_front, to_front, zero_masked
 from affectus.nn.tracing import is_plain
 from affectus.vocabulary import TEXT, View
 
@@ -53,7 +53,7 @@ def in_step(
         n = lengths[name]
         # a modality that sets the steps is taken as it is
         same = not is_plain() and bool(((n == steps) | (n == 0)).all())
-        if same and not zeros and x.shape[1] == len(i) and _in_front(masks[name], n):
+        if same and not zeros and x.shape[1] == len(i) and in_front(masks[name], n):
             found[name] = x
         elif same:
             found[name] = _first(x, masks[name], len(i))
@@ -90,7 +90,7 @@ def _first(x: Tensor, mask: Tensor, width: int) -> Tensor:
 def _parts(x: Tensor, mask: Tensor, i: Tensor, count: Tensor) -> Tensor:
     """Means (B, parts, dim) of the parts i of (B, 1) or (1, 1) ``count`` ones."""
     kernels = own_kernels(x)
-    if kernels is not None and _in_front(mask, lengths := mask.sum(dim=1)):
+    if kernels is not None and in_front(mask, lengths := mask.sum(dim=1)):
         return _means(kernels, x, lengths, count.flatten().expand(len(x)), len(i))
     front, lengths = to_front(x, mask)  # padding may stand between real steps
     n = lengths.unsqueeze(1)
@@ -100,11 +100,6 @@ def _parts(x: Tensor, mask: Tensor, i: Tensor, count: Tensor) -> Tensor:
     end = (-(-((i + 1) * n) // count)).clamp(max=n)
     first, last = (sums.gather(1, at.unsqueeze(-1).expand(-1, -1, x.shape[-1])) for at in (start, end))
     return ((last - first) / (end - start).clamp(min=1).unsqueeze(-1)).to(x)
-
-
-def _in_front(mask: Tensor, lengths: Tensor) -> bool:
-    """True where no padding stands before a real step."""
-    return torch.equal(mask, real_steps(lengths, mask.shape[1]))
 
 
 def _means(kernels: Any, x: Tensor, lengths: Tensor, counts: Tensor, parts: int) -> Tensor:

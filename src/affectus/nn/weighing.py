@@ -9,7 +9,6 @@ from torch.autograd.function import once_differentiable
 
 from affectus.nn.kernels import count, kernels_for
 from affectus.nn.precision import in_full
-from affectus.nn.tracing import is_plain
 
 
 def weigh(numbers: Tensor, parts: Sequence[Tensor]) -> Tensor:
@@ -22,7 +21,7 @@ def weigh(numbers: Tensor, parts: Sequence[Tensor]) -> Tensor:
     Returns:
         (N, sum of the widths).
     """
-    if is_plain() or kernels_for(numbers) is None:
+    if kernels_for(numbers) is None:
         return torch.cat(
             [part * number for part, number in zip(parts, torch.split(numbers, 1, dim=1), strict=True)], dim=1
         )

@@ -106,18 +106,18 @@ def level() -> str:
 
 
 def kernels_for(x: Tensor) -> Any | None:
-    """Return the library for rows such as these, None where PyTorch's operators have to do.
+    """Return the library for rows such as these, None where PyTorch's operators have to do, as in plain form.
 
     Its functions take :class:`Arrays`, numbers, and addresses of what :func:`pack` and :func:`count` return.
     """
-    if _off or x.dtype != torch.float32 or x.device.type != "cpu":
+    if _off or x.dtype != torch.float32 or x.device.type != "cpu" or is_plain():
         return None
     return _load()[1]
 
 
 def own_kernels(*arrays: Tensor) -> Any | None:
     """Return the library for what has no gradient to go through; None if one of the arrays is not for it."""
-    if is_plain() or (any(x.requires_grad for x in arrays) and torch.is_grad_enabled()):
+    if torch.is_grad_enabled() and any(x.requires_grad for x in arrays):
         return None
     found = [kernels_for(x) for x in arrays]
     return None if None in found else found[0]
