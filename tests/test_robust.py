@@ -21,7 +21,7 @@ import pytest
 from affectus.cli.main import main
 from affectus.corpus import Corpus, load_corpus, save_corpus
 from affectus.errors import AffectusError
-from affectus.files import atomic_path, claim, lock_folder, scratch_folder, sweep, write_text
+from affectus.files import atomic_path, claim, lock_folder, read_json, scratch_folder, sweep, write_text
 
 KILLS = Path(__file__).resolve().parents[1] / "benchmarks" / "kills.py"
 SMALL = ["--set", "hidden=4", "--set", "dense=4", "--set", "epochs=2"]
@@ -262,6 +262,26 @@ def test_a_trial_that_finds_no_room_is_trained_when_there_is_some(
     assert "error: No space left while writing" in " ".join(capsys.readouterr().err.split())
     assert main(arguments) == 0
     assert [(trial["number"], trial["state"]) for trial in read_tuned(tmp_path / "out").trials] == [(0, "complete")]
+
+
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_a_model_that_finds_no_room_has_not_failed(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], jobs: str
+) -> None:
+    out = tmp_path / "out"
+    models = ["--models", "majority,mtmm_es", "--seeds", "1", "--view", "any"]
+    small = ["--set", "mtmm_es.hidden=8", "--set", "epochs=1"]
+    arguments = ["benchmark", str(folder), *models, *small, "--no-costs", "--jobs", jobs, "--out", str(out), "-q"]
+    with _no_file_larger_than(8000):  # between what the two models keep
+        assert main(arguments) == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert "error: No space left while writing" in said
+    assert said.count("error:") == 1
+    assert all(cell["state"] == "done" for cell in read_json(out / "cells.json").values())
+    assert main(arguments) == 0
+    cells = read_json(out / "cells.json")
+    assert {cell["state"] for cell in cells.values()} == {"done"}
+    assert "mtmm_es" in [cell["cell"]["model"] for cell in cells.values()]
 
 
 def _results(command: str, out: Path) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from typing import Any
 
 from affectus.api import train
 from affectus.corpus.storage import corpus_hash
-from affectus.errors import AffectusError
+from affectus.errors import AffectusError, WriteError
 from affectus.files import json_text, read_json, write_json
 from affectus.parallel import Alive, Executor
 from affectus.threads import end_with_parent
@@ -166,6 +166,7 @@ def run_cells(
 
     Raises:
         AffectusError: two cells have one name.
+        WriteError: there is no room, or no permission to write; what is trained by then stays.
     """
     names = [cell.name for cell in cells]
     if len(set(names)) < len(names):
@@ -201,7 +202,11 @@ def _train(
     device: str,
     report: Callable[[SeedEvent], None],
 ) -> str | None:
-    """Train a cell; return the reason of its failure, or None."""
+    """Train a cell; return the reason of its failure, or None.
+
+    Raises:
+        WriteError: there is no room, or no permission to write; the cell has not failed.
+    """
     try:
         train(
             cell.model,
@@ -219,6 +224,8 @@ def _train(
             device=device,
             report=report,
         )
+    except WriteError:
+        raise
     except AffectusError as error:
         return str(error)
     except Exception as error:
@@ -362,6 +369,8 @@ def _run_in_processes(states: _States, corpus: Path, out: Path, jobs: int, threa
                 assert worker.cell is not None
                 if isinstance(message, SeedEvent):
                     states.epoch(worker.cell, message)
+                elif isinstance(message, WriteError):
+                    raise message
                 else:
                     states.ended(worker.cell, message[0])
                     worker.cell = None
@@ -390,4 +399,7 @@ def _serve(pipe: Connection, corpus: Path, out: Path, jobs: int, threads: int, d
             cell = pipe.recv()
         except EOFError:
             return
-        pipe.send((_train(cell, corpus, out, jobs, threads, device, pipe.send),))
+        try:
+            pipe.send((_train(cell, corpus, out, jobs, threads, device, pipe.send),))
+        except WriteError as error:
+            pipe.send(error)
