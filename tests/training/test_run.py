@@ -231,7 +231,7 @@ def test_a_seed_that_cannot_be_trained_keeps_no_other_back(
     real = training._fit_seed
 
     def fit(*given: Any, **more: Any) -> None:
-        if given[4] == 0:
+        if given[3] == 0:
             raise AffectusError("The loss is not a number")
         real(*given, **more)
 

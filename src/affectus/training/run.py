@@ -20,6 +20,7 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -360,25 +361,15 @@ def train_run(
         with atomic_path(out / "scaling.safetensors") as temporary:
             save_arrays(scaler.arrays(), temporary)
         fit_majority(corpus, config, tasks, out / "majority.safetensors")
+        order = _Order(file, scaler, out, scorer, device, threads, source)
         if stacked and len(pending) > 1:
-            _fit_stacked(config, corpus, tasks, scaler, pending, out, scorer, report, device)
+            _fit_stacked(order, corpus, pending, report)
+        elif apart:
+            assert corpus_folder is not None
+            _fit_in_processes(order, corpus, text, pending, report, corpus_folder, jobs)
         else:
-
-            def fit(seed: int, told: Reporter | None) -> None:
-                folder = out / f"seed-{seed}"
-                _fit_seed(
-                    *(config, corpus, tasks, scaler, seed, folder, scorer, told, device, text, source, unlabelled),
-                    team=team,
-                )
-
-            if apart:
-                assert corpus_folder is not None
-                _fit_in_processes(
-                    *(fit, file, scaler, corpus_folder, pending, out, scorer, report, jobs, threads, device, source)
-                )
-            else:
-                for seed in pending:
-                    fit(seed, report)
+            for seed in pending:
+                _fit_seed(order, corpus, text, seed, report, unlabelled, team)
         (out / STATES).unlink(missing_ok=True)
     return out
 
@@ -407,21 +398,54 @@ def _check_select(select: str, tasks: Sequence[Task], corpus: Corpus, scorer: Ep
         raise unknown_name("quantity to select by", select, known)
 
 
+@dataclass(frozen=True)
+class _Order:
+    """What every seed of a run is trained by; another process can be given it.
+
+    Attributes:
+        file: what the run is.
+        scaler: of its features.
+        out: its folder.
+        scorer: judges predictions on valid.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        threads: of torch.
+        source: where weights come from, if not from a seed.
+    """
+
+    file: RunFile
+    scaler: Scaler
+    out: Path
+    scorer: EpochScorer | None
+    device: str
+    threads: int
+    source: Source | None
+
+    @property
+    def config(self) -> RunConfig:
+        return self.file.config
+
+    @cached_property
+    def tasks(self) -> tuple[Task, ...]:
+        return tuple(task_from_json(task) for task in self.file.tasks)
+
+    def folder(self, seed: int) -> Path:
+        return self.out / f"seed-{seed}"
+
+    def loader(self, corpus: Corpus, split: Split) -> Loader | None:
+        """Return the loader of a split as it stands; None where the corpus has no such utterance."""
+        return make_loader(self.config, corpus, split, self.scaler) if (corpus.splits == split).any() else None
+
+
 def _fit_in_processes(
-    fit: Callable[[int, Reporter], None],
-    file: RunFile,
-    scaler: Scaler,
-    corpus_folder: str | Path,
+    order: _Order,
+    corpus: Corpus,
+    text: RunText | None,
     seeds: Sequence[int],
-    out: Path,
-    scorer: EpochScorer | None,
     report: Reporter | None,
+    corpus_folder: str | Path,
     jobs: int,
-    threads: int,
-    device: str,
-    source: Source | None,
 ) -> None:
-    """Train seeds side by side: by ``fit`` in this process, which has all it needs, and in others as they are ready."""
+    """Train seeds side by side: in this process, which has all it needs, and in others as they are ready."""
     # spawn, since a forked process inherits the threads' locks of torch
     context = multiprocessing.get_context("spawn")
     events: multiprocessing.Queue[SeedEvent | _SeedEnd] = context.Queue()
@@ -442,15 +466,12 @@ def _fit_in_processes(
             report(event)
         hear(0.0)
 
-    order = (file, scaler, str(corpus_folder), str(out), scorer, threads, device, source)
-    helpers = [
-        context.Process(target=_help_fit, args=(events, turn, tuple(seeds), *order), daemon=True)
-        for _ in range(jobs - 1)
-    ]
+    given = (events, turn, tuple(seeds), order, corpus_folder)
+    helpers = [context.Process(target=_help_fit, args=given, daemon=True) for _ in range(jobs - 1)]
     for helper in helpers:
         helper.start()
     try:
-        _in_turn(turn, seeds, lambda seed: fit(seed, tell), ended.append)
+        _in_turn(turn, seeds, lambda seed: _fit_seed(order, corpus, text, seed, tell), ended.append)
         while len(ended) < len(seeds):
             codes = [helper.exitcode for helper in helpers if helper.exitcode]
             hear(0.1)
@@ -499,20 +520,13 @@ def _help_fit(
     events: Any,
     turn: "Synchronized[int]",
     seeds: Sequence[int],
-    file: RunFile,
-    scaler: Scaler,
-    corpus_folder: str,
-    out: str,
-    scorer: EpochScorer | None,
-    threads: int,
-    device: str,
-    source: Source | None,
+    order: _Order,
+    corpus_folder: str | Path,
 ) -> None:
     """In a process: train seeds as long as there are some."""
     end_with_parent()
     corpus = load_corpus(corpus_folder)
-    config = file.config
-    tasks = tuple(task_from_json(task) for task in file.tasks)
+    config = order.config
 
     def tell(end: _SeedEnd) -> None:
         if end.error is not None and not isinstance(end.error, AffectusError):
@@ -520,48 +534,37 @@ def _help_fit(
             end = _SeedEnd(end.seed, RuntimeError("".join(traceback.format_exception(end.error))))
         events.put(end)
 
-    with torch_threads(threads):
+    with torch_threads(order.threads):
         text = None
-        if file.text is not None:
-            text = open_text(config.training, device, expected=file.text)
+        if order.file.text is not None:
+            text = open_text(config.training, order.device, expected=order.file.text)
             rows = _rows_to_encode(corpus, config.training)
-            corpus = text.encode(corpus, config, rows, store=Path(out) / STATES)
-
-        def fit(seed: int) -> None:
-            folder = Path(out) / f"seed-{seed}"
-            _fit_seed(config, corpus, tasks, scaler, seed, folder, scorer, events.put, device, text, source)
-
-        _in_turn(turn, seeds, fit, tell)
+            corpus = text.encode(corpus, config, rows, store=order.out / STATES)
+        _in_turn(turn, seeds, lambda seed: _fit_seed(order, corpus, text, seed, events.put), tell)
 
 
 def _fit_seed(
-    config: RunConfig,
+    order: _Order,
     corpus: Corpus,
-    tasks: tuple[Task, ...],
-    scaler: Scaler,
+    text: RunText | None,
     seed: int,
-    folder: Path,
-    scorer: EpochScorer | None,
     report: Reporter | None,
-    device: str,
-    text: RunText | None = None,
-    source: Source | None = None,
     unlabelled: Corpus | None = None,
     team: Team | None = None,
 ) -> None:
     started = time.monotonic()
+    config, tasks, scaler, folder = order.config, order.tasks, order.scaler, order.folder(seed)
     folder.mkdir(parents=True, exist_ok=True)
     settings = config.training
     train = make_loader(config, corpus, Split.TRAIN, scaler, shuffle=True, seed=seed)
     if team is not None:
         train.share = (team.number, team.workers)
-    has_valid = bool((corpus.splits == Split.VALID).any())
-    valid = make_loader(config, corpus, Split.VALID, scaler) if has_valid else None
+    valid = order.loader(corpus, Split.VALID)
     inputs = {name: corpus.dims[name] for name in config.modalities}
     torch.manual_seed(seed)
     model = _create(config, inputs, tasks, text, scaler)
-    if source is not None and isinstance(model, Model):
-        transfer_weights(model, source.weights(seed, [task.name for task in tasks]))
+    if order.source is not None and isinstance(model, Model):
+        transfer_weights(model, order.source.weights(seed, [task.name for task in tasks]))
     unread = None
     if unlabelled is not None:
         unread = make_loader(config, unlabelled, unlabelled_split(unlabelled), scaler, shuffle=True, seed=seed)
@@ -573,7 +576,8 @@ def _fit_seed(
         records = settings.record_epochs and (team is None or team.number == 0)
         record = _recorder(config, corpus, scaler, model, folder / RECORDED) if records else None
         history, best = _fit_stages(
-            *(model, settings, train, valid, seed, folder, scorer, report, record, device, unread), team=team
+            *(model, settings, train, valid, seed, folder, order.scorer, report, record, order.device, unread),
+            team=team,
         )
         result |= {"parameters": model.parameter_count()}
         result |= {"best_epoch": best[BEST]} if BEST in best else {"best_epochs": best}
@@ -581,7 +585,7 @@ def _fit_seed(
         model = _best_of_each_task(config, inputs, tasks, folder, text)
     else:
         save_weights(model, folder / "model.safetensors")
-    _finish_seed(model, tasks, valid, folder, scorer, result, history, started)
+    _finish_seed(model, tasks, valid, folder, order.scorer, result, history, started)
 
 
 def _finish_seed(
@@ -615,35 +619,25 @@ def _tidy(folder: Path) -> None:
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
 
-def _fit_stacked(
-    config: RunConfig,
-    corpus: Corpus,
-    tasks: tuple[Task, ...],
-    scaler: Scaler,
-    seeds: Sequence[int],
-    out: Path,
-    scorer: EpochScorer | None,
-    report: Reporter | None,
-    device: str,
-) -> None:
+def _fit_stacked(order: _Order, corpus: Corpus, seeds: Sequence[int], report: Reporter | None) -> None:
     """Train several seeds as one model; each leaves what :func:`_fit_seed` leaves."""
     from affectus.training.callbacks import EpochEnd
     from affectus.training.stacking import StackedFit, recorder
 
-    started, settings = time.monotonic(), config.training
+    started, config, tasks, scorer = time.monotonic(), order.config, order.tasks, order.scorer
+    settings = config.training
     inputs = {name: corpus.dims[name] for name in config.modalities}
     models, trains, ends = [], [], []
-    has_valid = bool((corpus.splits == Split.VALID).any())
-    valid = make_loader(config, corpus, Split.VALID, scaler) if has_valid else None
+    valid = order.loader(corpus, Split.VALID)
     splits = [split for split in (Split.VALID, Split.TEST) if (corpus.splits == split).any()]
     epochs = settings.epochs
     for seed in seeds:
-        folder = out / f"seed-{seed}"
+        folder = order.folder(seed)
         folder.mkdir(parents=True, exist_ok=True)
         # what a killed training by itself left, with which this one does not go on
         (folder / CHECKPOINT).unlink(missing_ok=True)
         shutil.rmtree(folder / RECORDED, ignore_errors=True)
-        trains.append(make_loader(config, corpus, Split.TRAIN, scaler, shuffle=True, seed=seed))
+        trains.append(make_loader(config, corpus, Split.TRAIN, order.scaler, shuffle=True, seed=seed))
         torch.manual_seed(seed)
         model = _create(config, inputs, tasks)
         assert isinstance(model, Model)
@@ -660,15 +654,15 @@ def _fit_stacked(
             report=_reporter(report, seed, epochs),
         )
         ends.append(end)
-    fit = StackedFit(models, settings, seeds, trains, valid, scorer, ends, choose_device(device))
+    fit = StackedFit(models, settings, seeds, trains, valid, scorer, ends, choose_device(order.device))
     recorded: dict[str, Loader] = {}
     if settings.record_epochs:
-        recorded = {split: make_loader(config, corpus, split, scaler) for split in splits}
+        recorded = {split: make_loader(config, corpus, split, order.scaler) for split in splits}
         for i, seed in enumerate(seeds):
-            ends[i].record = recorder(fit, i, splits, out / f"seed-{seed}" / RECORDED)
+            ends[i].record = recorder(fit, i, splits, order.folder(seed) / RECORDED)
     fit.run(epochs, recorded)
     for seed, model, end in zip(seeds, models, ends, strict=True):
-        folder = out / f"seed-{seed}"
+        folder = order.folder(seed)
         load_weights(model, folder / f"{BEST}.safetensors")
         model.to("cpu").stage = "done"
         save_weights(model, folder / "model.safetensors")
