@@ -8,7 +8,7 @@ Where input and state are small, a step takes longer to begin than to compute. T
 which oneDNN goes through in one call, is the faster one, in spite of the padding.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -195,6 +195,28 @@ def _plain(rows: Tensor, inner: Tensor, bias: Tensor, recurrent: Tensor, packing
     return states.flatten(0, 1), cells.flatten(0, 1)
 
 
+class _Course(NamedTuple):
+    """What an LSTM goes through, for the gradient.
+
+    Attributes:
+        gates: (N, 4 * hidden) what enters the gates; afterwards their values.
+        states: (N, hidden).
+        cells: (N, hidden).
+        squashed: (N, hidden) tanh of the cells.
+        recurrent: (4 * hidden, hidden).
+        keep: (B, hidden) what a state is multiplied with on its way into the gates; None for 1.
+        sizes: rows of each step.
+    """
+
+    gates: Tensor
+    states: Tensor
+    cells: Tensor
+    squashed: Tensor
+    recurrent: Tensor
+    keep: Tensor | None
+    sizes: list[int]
+
+
 class _Steps(torch.autograd.Function):
     """All steps of an LSTM over packed rows, with a gradient that is written out.
 
@@ -247,7 +269,7 @@ class _Steps(torch.autograd.Function):
         ctx.sizes = sizes
         ctx.set_materialize_grads(False)  # mostly nobody looks at the cells
         if (kernels := kernels_for(x)) is not None:
-            ctx.seen = _forward_compiled(kernels, gates, states, cells, squashed, recurrent, keep, sizes)
+            ctx.seen = _forward_compiled(kernels, _Course(gates, states, cells, squashed, recurrent, keep, sizes))
             return states, cells
         assert keep is None
         by_state = recurrent.T.contiguous()
@@ -279,13 +301,11 @@ class _Steps(torch.autograd.Function):
         x, inner, recurrent, gates, states, cells, squashed, scale, shift, product, keep = ctx.saved_tensors
         kernels = kernels_for(x)
         assert keep is None or kernels is not None
-        slopes = (
-            _backward(gates, cells, squashed, recurrent, grad_states, grad_cells, ctx.sizes)
-            if kernels is None
-            else _backward_compiled(
-                kernels, gates, cells, squashed, recurrent, grad_states, grad_cells, keep, ctx.sizes
-            )
-        )
+        course = _Course(gates, states, cells, squashed, recurrent, keep, ctx.sizes)
+        if kernels is None:
+            slopes = _backward(course, grad_states, grad_cells)
+        else:
+            slopes = _backward_compiled(kernels, course, grad_states, grad_cells)
         seen = steps_before(states, ctx.sizes) if keep is None else ctx.seen
         grad_bias, grad_recurrent = slopes.sum(dim=0), slopes.T @ seen
         grad_scale = grad_shift = shifted = None
@@ -300,79 +320,52 @@ class _Steps(torch.autograd.Function):
         return grad_x, grad_inner, grad_bias, grad_recurrent, None, grad_scale, grad_shift, None
 
 
-def _forward_compiled(
-    kernels: Any,
-    gates: Tensor,
-    states: Tensor,
-    cells: Tensor,
-    squashed: Tensor,
-    recurrent: Tensor,
-    keep: Tensor | None,
-    sizes: list[int],
-) -> Tensor | None:
+def _forward_compiled(kernels: Any, course: _Course) -> Tensor | None:
     """All steps, by the kernels: fills what is empty, and turns what enters the gates into their values.
 
     Returns:
         With ``keep``, (N, hidden) the states as the products see them.
     """
-    hidden = states.shape[1]
-    seen = None if keep is None else torch.zeros_like(states)
+    seen = None if course.keep is None else torch.zeros_like(course.states)
     arrays = Arrays(
         "lstm",
-        hidden,
-        gates=gates,
-        cells=cells,
-        squashed=squashed,
-        states=states,
-        keep=keep,
+        course.states.shape[1],
+        gates=course.gates,
+        cells=course.cells,
+        squashed=course.squashed,
+        states=course.states,
+        keep=course.keep,
         seen=seen,
     )
-    through(kernels, "lstm", arrays, sizes, [recurrent.T])
+    through(kernels, "lstm", arrays, course.sizes, [course.recurrent.T])
     return seen
 
 
-def _backward_compiled(
-    kernels: Any,
-    gates: Tensor,
-    cells: Tensor,
-    squashed: Tensor,
-    recurrent: Tensor,
-    grad_states: Tensor | None,
-    grad_cells: Tensor | None,
-    keep: Tensor | None,
-    sizes: list[int],
-) -> Tensor:
+def _backward_compiled(kernels: Any, course: _Course, grad_states: Tensor | None, grad_cells: Tensor | None) -> Tensor:
     """What :func:`_backward` does, by the kernels."""
-    hidden = recurrent.shape[1]
-    slopes = torch.empty_like(gates)
-    carried = gates.new_zeros(sizes[0] if sizes else 0, hidden)
+    hidden = course.states.shape[1]
+    slopes = torch.empty_like(course.gates)
+    carried = slopes.new_zeros(course.sizes[0] if course.sizes else 0, hidden)
     arrays = Arrays(
         "lstm",
         hidden,
-        gates=gates,
-        cells=cells,
-        squashed=squashed,
+        gates=course.gates,
+        cells=course.cells,
+        squashed=course.squashed,
         slopes=slopes,
         given=None if grad_states is None else grad_states.contiguous(),
         of_cells=None if grad_cells is None else grad_cells.contiguous(),
         carried=carried,
         carried_cell=torch.zeros_like(carried),
-        keep=keep,
+        keep=course.keep,
     )
-    through(kernels, "lstm_back", arrays, sizes, [recurrent], len(gates))
+    through(kernels, "lstm_back", arrays, course.sizes, [course.recurrent], len(slopes))
     return slopes
 
 
-def _backward(
-    gates: Tensor,
-    cells: Tensor,
-    squashed: Tensor,
-    recurrent: Tensor,
-    grad_states: Tensor | None,
-    grad_cells: Tensor | None,
-    sizes: list[int],
-) -> Tensor:
+def _backward(course: _Course, grad_states: Tensor | None, grad_cells: Tensor | None) -> Tensor:
     """Return the gradient (N, 4 * hidden) of what enters the gates; the steps go back some at a time."""
+    gates, _, cells, squashed, recurrent, _, sizes = course
     hidden = recurrent.shape[1]
     slopes = torch.empty_like(gates)  # at first of each gate by c' or h', then the gradient of W x + b + U h
     given = torch.split(torch.zeros_like(cells) if grad_states is None else grad_states, sizes)

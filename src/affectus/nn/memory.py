@@ -1,6 +1,6 @@
 """The multi-view gated memory of MFN (Zadeh et al. 2018), which Graph-MFN has too."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -101,6 +101,37 @@ class GatedMemory(nn.Module):
         return run_steps(step, (start,), entering)[1][0].flatten(0, 1)
 
 
+class _Course(NamedTuple):
+    """What a memory goes through, for the gradient.
+
+    Attributes:
+        candidate: (N, size).
+        inner: (R + U, size).
+        retain: (size, R).
+        update: (size, U).
+        keep: (N, R + U) what dropout multiplies with; None for 1.
+        hidden: (N, R + U) what enters the relu; afterwards what the gates' products read.
+        gates: (N, 2 * size).
+        memory: (N, size).
+        sizes: rows of each step.
+    """
+
+    candidate: Tensor
+    inner: Tensor
+    retain: Tensor
+    update: Tensor
+    keep: Tensor | None
+    hidden: Tensor
+    gates: Tensor
+    memory: Tensor
+    sizes: list[int]
+
+    @property
+    def widths(self) -> tuple[int, int, int]:
+        """Of the memory, of all that its gates read, and of what the first of them reads."""
+        return self.retain.shape[0], self.hidden.shape[1], self.retain.shape[1]
+
+
 class _Steps(torch.autograd.Function):
     """All steps of the memory over packed rows, with a gradient that is written out.
 
@@ -148,7 +179,9 @@ class _Steps(torch.autograd.Function):
         ctx.save_for_backward(candidate, inner, retain, update, keep, hidden, gates, memory)
         ctx.sizes = sizes
         if (kernels := kernels_for(candidate)) is not None:
-            _forward_compiled(kernels, hidden, gates, memory, candidate, (inner, retain, update), bias, keep, sizes)
+            _forward_compiled(
+                kernels, _Course(candidate, inner, retain, update, keep, hidden, gates, memory, sizes), bias
+            )
             return memory
         to_hidden, to_retain, to_update = (matrix.T.contiguous() for matrix in (inner, retain, update))
         keeps = [None] * len(sizes) if keep is None else torch.split(keep, sizes)
@@ -185,17 +218,13 @@ class _Steps(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """Go back through the steps."""
-        candidate, inner, retain, update, keep, hidden, gates, memory = ctx.saved_tensors
-        sizes: list[int] = ctx.sizes
-        size, first = retain.shape
-        kernels = kernels_for(candidate)
-        saved = (candidate, inner, retain, update, keep, hidden, gates, memory)
-        previous = steps_before(memory, sizes)
-        slopes, grad_hidden, grad_candidate = (
-            _backward(*saved, previous, grad, sizes)
-            if kernels is None
-            else _backward_compiled(kernels, *saved, grad, sizes)
-        )
+        course = _Course(*ctx.saved_tensors, ctx.sizes)
+        size, _, first = course.widths
+        hidden, previous = course.hidden, steps_before(course.memory, course.sizes)
+        if (kernels := kernels_for(hidden)) is None:
+            slopes, grad_hidden, grad_candidate = _backward(course, previous, grad)
+        else:
+            slopes, grad_hidden, grad_candidate = _backward_compiled(kernels, course, grad)
         return (
             grad_hidden,
             grad_candidate,
@@ -209,82 +238,50 @@ class _Steps(torch.autograd.Function):
         )
 
 
-def _forward_compiled(
-    kernels: Any,
-    hidden: Tensor,
-    gates: Tensor,
-    memory: Tensor,
-    candidate: Tensor,
-    weights: tuple[Tensor, Tensor, Tensor],
-    bias: Tensor,
-    keep: Tensor | None,
-    sizes: list[int],
-) -> None:
+def _forward_compiled(kernels: Any, course: _Course, bias: Tensor) -> None:
     """All steps, by the kernels: fills gates and memory, and turns what enters the relu into r and u."""
-    size = memory.shape[1]
+    size, width, first = course.widths
     arrays = Arrays(
         "memory",
-        *(size, hidden.shape[1]),
-        hidden=hidden,
-        keep=keep,
-        gates=gates,
+        *(size, width),
+        hidden=course.hidden,
+        keep=course.keep,
+        gates=course.gates,
         bias=bias,
-        candidate=candidate.contiguous(),
-        memory=memory,
+        candidate=course.candidate.contiguous(),
+        memory=course.memory,
     )
-    through(kernels, "memory", arrays, sizes, [matrix.T for matrix in weights], weights[1].shape[1])
+    weights = [matrix.T for matrix in (course.inner, course.retain, course.update)]
+    through(kernels, "memory", arrays, course.sizes, weights, first)
 
 
-def _backward_compiled(
-    kernels: Any,
-    candidate: Tensor,
-    inner: Tensor,
-    retain: Tensor,
-    update: Tensor,
-    keep: Tensor | None,
-    hidden: Tensor,
-    gates: Tensor,
-    memory: Tensor,
-    grad: Tensor,
-    sizes: list[int],
-) -> tuple[Tensor, Tensor, Tensor]:
+def _backward_compiled(kernels: Any, course: _Course, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """What :func:`_backward` does, by the kernels."""
-    size, first = retain.shape
-    slopes, grad_hidden, grad_candidate = map(torch.empty_like, (gates, hidden, memory))
-    carried = memory.new_zeros(sizes[0] if sizes else 0, size)
+    size, width, first = course.widths
+    slopes, grad_hidden, grad_candidate = map(torch.empty_like, (course.gates, course.hidden, course.memory))
     arrays = Arrays(
         "memory",
-        *(size, hidden.shape[1]),
-        hidden=hidden,
-        keep=keep,
-        gates=gates,
-        candidate=candidate.contiguous(),
-        memory=memory,
+        *(size, width),
+        hidden=course.hidden,
+        keep=course.keep,
+        gates=course.gates,
+        candidate=course.candidate.contiguous(),
+        memory=course.memory,
         slopes=slopes,
         of_hidden=grad_hidden,
         of_candidate=grad_candidate,
         given=grad.contiguous(),
-        carried=carried,
+        carried=grad.new_zeros(course.sizes[0] if course.sizes else 0, size),
     )
-    through(kernels, "memory_back", arrays, sizes, [inner, retain, update], first, len(memory))
+    weights = [course.inner, course.retain, course.update]
+    through(kernels, "memory_back", arrays, course.sizes, weights, first, len(slopes))
     return slopes, grad_hidden, grad_candidate
 
 
-def _backward(
-    candidate: Tensor,
-    inner: Tensor,
-    retain: Tensor,
-    update: Tensor,
-    keep: Tensor | None,
-    hidden: Tensor,
-    gates: Tensor,
-    memory: Tensor,
-    previous: Tensor,
-    grad: Tensor,
-    sizes: list[int],
-) -> tuple[Tensor, Tensor, Tensor]:
+def _backward(course: _Course, previous: Tensor, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Return the gradients of what enters the gates (N, 2 * size), of what enters the relu, and of the candidates."""
-    size, first = retain.shape
+    candidate, inner, retain, update, keep, hidden, gates, memory, sizes = course
+    size, _, first = course.widths
     # at first of each gate by the memory, then the gradient of what enters the sigmoids
     slopes = gates * (1 - gates)
     slopes[:, :size].mul_(previous)
