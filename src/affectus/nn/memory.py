@@ -218,9 +218,10 @@ class _Steps(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """Go back through the steps."""
-        course = _Course(*ctx.saved_tensors, ctx.sizes)
+        candidate, inner, retain, update, keep, hidden, gates, memory = ctx.saved_tensors
+        course = _Course(candidate, inner, retain, update, keep, hidden, gates, memory, ctx.sizes)
         size, _, first = course.widths
-        hidden, previous = course.hidden, steps_before(course.memory, course.sizes)
+        previous = steps_before(memory, course.sizes)
         if (kernels := kernels_for(hidden)) is None:
             slopes, grad_hidden, grad_candidate = _backward(course, previous, grad)
         else:
