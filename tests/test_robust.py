@@ -264,6 +264,7 @@ def test_a_trial_that_finds_no_room_is_trained_when_there_is_some(
     assert [(trial["number"], trial["state"]) for trial in read_tuned(tmp_path / "out").trials] == [(0, "complete")]
 
 
+@linux
 @pytest.mark.parametrize("jobs", ["1", "2"])
 def test_a_model_that_finds_no_room_has_not_failed(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], jobs: str
