@@ -103,6 +103,7 @@ def test_the_extractors_of_the_page_work(blocks: list[tuple[str, str, str]], pac
     assert 0 <= pictures.min() < pictures.max() <= 1
 
 
+@pytest.mark.slow
 def test_the_model_keeps_the_contract(package: Path) -> None:
     said = _run(package, sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_gated.py")
     assert int(re.findall(r"(\d+) passed", said)[0]) >= 30

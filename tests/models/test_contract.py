@@ -47,19 +47,18 @@ VARIANTS = [
 ]
 
 
-COSTLY = {"fits", "modalities", "seed"}
-"""Checks that train, or build many times: of variants they are slow tests."""
-SLOW = {("mmim", "fits"), *((name, "modalities") for name in ("c_mkl", "svm", "random_forest"))}
-"""Slow tests in all views but one: MMIM learns eight utterances from some starts only, the others are fitted anew."""
+COSTLY = {"fits", "modalities", "seed", "checkpoint", "tasks", "missing_labels"}
+"""Checks that train, or build many times: slow tests, but in the first form of each model."""
+FITTED = {"c_mkl", "svm", "random_forest"}
+"""Models that every check fits anew: all of theirs are costly."""
 
 
 def _contracts() -> list[object]:
     seen, found = set(), []
-    for case, variant in [*((case, False) for case in cases()), *((case, True) for case in VARIANTS)]:
+    for case in [*cases(), *VARIANTS]:
         for check in checks_of(case):
-            again = (case.model, check) in seen and (case.model, check) in SLOW
+            slow = (case.model, check) in seen and (check in COSTLY or case.model in FITTED)
             seen.add((case.model, check))
-            slow = again or (variant and check in COSTLY)
             found.append(pytest.param(case, check, id=f"{case}-{check}", marks=pytest.mark.slow if slow else ()))
     return found
 
