@@ -167,6 +167,7 @@ def test_a_driver_that_is_killed_goes_on_and_parts_are_those_of_one_machine(
     assert json.loads((tmp_path / "parts" / "_parts.json").read_text())["failures"] == {}
 
 
+@pytest.mark.slow
 def test_cells_of_a_study_are_trained_and_a_failure_is_written_down(
     here: Cluster, embedded: Path, tmp_path: Path
 ) -> None:

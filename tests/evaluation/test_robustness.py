@@ -289,6 +289,7 @@ def test_runs_that_do_not_go_together(found: Robustness, other: Robustness, tmp_
         write_robustness([found], tmp_path / "x.png")
 
 
+@pytest.mark.slow
 def test_the_command(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     call = ["robustness", str(folder / "plain"), str(folder / "hidden"), str(folder / "corpus"), "--draws", "1"]
     page, data = tmp_path / "page.html", tmp_path / "data.json"

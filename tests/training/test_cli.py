@@ -58,6 +58,7 @@ def test_a_config_file_does_the_same(folder: Path, tmp_path: Path) -> None:
     assert first == second
 
 
+@pytest.mark.slow
 def test_kill_9_and_again(folder: Path, tmp_path: Path) -> None:
     arguments = ["train", "mtmm_es", str(folder), "--tasks", "polarity", *SMALL, "--set", "epochs=60"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}

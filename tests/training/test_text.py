@@ -197,6 +197,7 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_been_stopped(
     assert same_weights(resumed, undisturbed)
 
 
+@pytest.mark.slow
 def test_processes_give_the_same_models(
     spoken: Corpus, tiny_encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
