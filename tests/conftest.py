@@ -5,10 +5,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import settings
 
 from affectus.corpus import Card, Corpus, Ragged, build_corpus
 from affectus.labels import emotion_class_scheme, emotions_scheme, sentiment_scheme
 from affectus.vocabulary import SIX_EMOTIONS
+
+settings.register_profile("suite", max_examples=40)
+settings.load_profile("suite")
 
 
 def pytest_configure() -> None:
