@@ -35,15 +35,17 @@ def masked_mean(x: Tensor, mask: Tensor) -> Tensor:
     return zero_masked(x, mask).sum(dim=-2) / mask.sum(dim=-1, keepdim=True).clamp(min=1)
 
 
-def to_front(x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+def to_front(x: Tensor, mask: Tensor, *, zeros: bool = True) -> tuple[Tensor, Tensor]:
     """Bring the real steps to the front, in their order: what is left out leaves no trace.
 
     Args:
         x: (B, T, d).
         mask: (B, T) bool.
+        zeros: False where nobody looks at what stands after the real steps.
 
     Returns:
-        (B, T', d), zero after the real steps, and (B,) int64 how many there are; T' is the most of them, 1 at least.
+        (B, T', d), zero after the real steps unless ``zeros`` is False, and (B,) int64 how many there are; T' is the
+        most of them, 1 at least.
 
     >>> to_front(torch.tensor([[[5.0], [6.0], [7.0]]]), torch.tensor([[False, True, True]]))
     (tensor([[[6.],
@@ -55,7 +57,8 @@ def to_front(x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     else:
         longest = max(int(lengths.max()), 1)
         if in_front(mask, lengths):  # as is most often
-            return zero_masked(x[:, :longest], mask[:, :longest]), lengths
+            front = x[:, :longest]
+            return zero_masked(front, mask[:, :longest]) if zeros else front, lengths
         order = (~mask).to(torch.uint8).argsort(dim=1, stable=True)[:, :longest]  # (B, T')
     front = x.gather(1, order.unsqueeze(-1).expand(*order.shape, x.shape[-1]))
     return zero_masked(front, real_steps(lengths, longest)), lengths

@@ -15,7 +15,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from affectus.nn.kernels import count, own_kernels
+from affectus.nn.kernels import count, own_kernels, places_of
 from affectus.nn.masking import front_order, zero_masked
 from affectus.nn.tracing import is_plain
 
@@ -105,7 +105,7 @@ class Packing:
         if kernels is None:
             return torch.cat([self.pack(x) for x in parts], dim=1)
         parts, index = [x.contiguous() for x in parts], self.index.contiguous()
-        places, widths = count([x.data_ptr() for x in parts]), count([x.shape[2] for x in parts])
+        places, widths = places_of(parts), count([x.shape[2] for x in parts])
         out = parts[0].new_empty(len(index), sum(x.shape[2] for x in parts))
         given = places.data_ptr(), widths.data_ptr(), len(parts)
         kernels.gather(*given, index.data_ptr(), out.data_ptr(), len(index))

@@ -53,12 +53,7 @@ def in_step(
         n = lengths[name]
         # a modality that sets the steps is taken as it is
         same = not is_plain() and bool(((n == steps) | (n == 0)).all())
-        if same and not zeros and x.shape[1] == len(i) and in_front(masks[name], n):
-            found[name] = x
-        elif same:
-            found[name] = _first(x, masks[name], len(i))
-        else:
-            found[name] = _parts(x, masks[name], i, count)
+        found[name] = _first(x, masks[name], len(i), zeros) if same else _parts(x, masks[name], i, count)
     return found, {name: real & (lengths[name] > 0).unsqueeze(1) for name in features}
 
 
@@ -81,9 +76,9 @@ def equal_parts(x: Tensor, mask: Tensor, count: int) -> Tensor:
     return _parts(x, mask, torch.arange(count, device=x.device), torch.tensor([[count]], device=x.device))
 
 
-def _first(x: Tensor, mask: Tensor, width: int) -> Tensor:
-    """Real steps (B, width, dim) at the front, zero after them."""
-    front = to_front(x, mask)[0]
+def _first(x: Tensor, mask: Tensor, width: int, zeros: bool) -> Tensor:
+    """Real steps (B, width, dim) at the front, with ``zeros`` zero after them."""
+    front = to_front(x, mask, zeros=zeros)[0]
     return front if front.shape[1] == width else F.pad(front, (0, 0, 0, width - front.shape[1]))
 
 

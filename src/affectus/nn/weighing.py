@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from affectus.nn.kernels import count, kernels_for
+from affectus.nn.kernels import count, kernels_for, places_of
 from affectus.nn.precision import in_full
 
 
@@ -39,7 +39,7 @@ class _Weigh(torch.autograd.Function):
         assert kernels is not None
         numbers, parts = numbers.contiguous(), tuple(part.contiguous() for part in parts)
         out = numbers.new_empty(len(numbers), sum(part.shape[1] for part in parts))
-        places, widths = _places(parts), count([part.shape[1] for part in parts])
+        places, widths = places_of(parts), count([part.shape[1] for part in parts])
         given = (places.data_ptr(), widths.data_ptr(), len(parts), numbers.data_ptr(), len(parts))
         kernels.weigh(*given, out.data_ptr(), len(out))
         ctx.save_for_backward(numbers, *parts)
@@ -53,12 +53,7 @@ class _Weigh(torch.autograd.Function):
         kernels, grad = kernels_for(numbers), grad.contiguous()
         assert kernels is not None
         of_numbers, of_parts = torch.empty_like(numbers), [torch.empty_like(part) for part in parts]
-        places, widths, to = _places(parts), count([part.shape[1] for part in parts]), _places(of_parts)
+        places, widths, to = places_of(parts), count([part.shape[1] for part in parts]), places_of(of_parts)
         given = (places.data_ptr(), widths.data_ptr(), len(parts), numbers.data_ptr(), len(parts))
         kernels.weigh_back(*given, grad.data_ptr(), len(grad), to.data_ptr(), of_numbers.data_ptr())
         return of_numbers, *of_parts
-
-
-def _places(arrays: Sequence[Tensor]) -> Tensor:
-    """Where arrays lie, as the kernels read it."""
-    return count([x.data_ptr() for x in arrays])

@@ -99,6 +99,11 @@ def count(sizes: Sequence[int]) -> Tensor:
     return torch.tensor(sizes, dtype=torch.int64)
 
 
+def places_of(arrays: Sequence[Tensor]) -> Tensor:
+    """Return where arrays lie, as the kernels read it; they have to stay alive."""
+    return count([x.data_ptr() for x in arrays])
+
+
 @functools.cache
 def level() -> str:
     """Return the instructions that the kernels use here: ``avx512``, ``avx2``, or ``none``."""
