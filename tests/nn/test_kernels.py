@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
@@ -179,6 +179,94 @@ def test_a_product_with_a_layer(both: Callable[..., None], widths: tuple[int, ..
 
 
 @compiled
+def test_a_product_with_a_layer_on_few_samples(both: Callable[..., None]) -> None:
+    torch.manual_seed(1)
+    x = torch.randn(3, 9)
+    for out in (1, 2, 7):  # fewer than a block has, and more
+        layer = torch.nn.Linear(5 * 6, out)
+        both(
+            lambda layer=layer: gradients(
+                layer, x, lambda x: product_layer(x.split([4, 5], 1), LargeDropout(0.5), layer)
+            )
+        )
+
+
+@compiled
+def test_a_product_with_a_layer_is_the_same_for_a_model_that_is_not_trained(both: Callable[..., None]) -> None:
+    torch.manual_seed(1)
+    layer, x = torch.nn.Linear(11 * 21, 9).eval(), torch.randn(5, 30)
+    with torch.inference_mode():
+        both(lambda: [product_layer(x.split([10, 20], dim=1), LargeDropout(0.5).eval(), layer)])
+
+
+@pytest.fixture
+def threads() -> Iterator[Callable[[int], None]]:
+    """Set how many threads there are, within a test."""
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
+def _recurrence(module: torch.nn.Module, x: Tensor, packing: Packing) -> Results:
+    return gradients(module, packing.unpack(x), lambda x: module(x, packing.mask))
+
+
+def _dropping(x: Tensor, packing: Packing) -> Results:
+    module = BiLSTMs({"a": 160}, 70, recurrent_dropout=0.3)
+    mask = packing.mask
+    return gradients(module, packing.unpack(x), lambda x: module({"a": x}, {"a": mask})["a"])
+
+
+def _memory(x: Tensor, packing: Packing) -> Results:
+    shares = {"candidate_dropout": 0.1, "retain_dropout": 0.2, "update_dropout": 0.0}
+    memory = GatedMemory(160, 70, candidate=40, retain=40, update=50, **shares)
+    return gradients(memory, x, lambda x: memory(x, packing))
+
+
+def _product(x: Tensor, packing: Packing) -> Results:
+    layer = torch.nn.Linear(51 * 61, 20)
+    return gradients(layer, x, lambda x: product_layer(x[:, :110].split([50, 60], 1), LargeDropout(0.3), layer))
+
+
+WORK: dict[str, Callable[[Tensor, Packing], Results]] = {
+    "lstm": lambda x, packing: _recurrence(LSTM(160, 70), x, packing),
+    "gru": lambda x, packing: _recurrence(BiGRU(160, 70), x, packing),
+    "lstm with dropout": _dropping,
+    "memory": _memory,
+    "product": _product,
+}
+
+
+@compiled
+@pytest.mark.parametrize("name", WORK)
+@pytest.mark.parametrize("samples", [3, 40])
+def test_results_do_not_depend_on_how_many_threads_there_are(
+    threads: Callable[[int], None], monkeypatch: pytest.MonkeyPatch, name: str, samples: int
+) -> None:
+    torch.manual_seed(2)
+    packing = Packing(torch.rand(samples, 30) < torch.rand(samples, 1))
+    x = torch.randn(len(packing.index), 160)
+    found, given = {}, []
+    for count in (1, 2, 3, 8):
+        threads(1)
+        # PyTorch's own products depend on their threads: only the kernels have them here
+        monkeypatch.setattr(torch, "get_num_threads", lambda count=count: given.append(count) or count)
+        torch.manual_seed(0)
+        found[count] = WORK[name](x, packing)
+        monkeypatch.undo()
+    assert set(given) == {1, 2, 3, 8}
+    for count in (2, 3, 8):
+        for a, b in zip(found[1], found[count], strict=True):
+            assert torch.equal(a, b), count
+
+
+@compiled
+def test_threads_are_those_of_pytorch() -> None:
+    if sys.platform == "linux":
+        assert kernels._starter() is not None
+
+
+@compiled
 @pytest.mark.parametrize("widths", [(5,), (16, 33, 1), (40, 7, 20, 64)])
 def test_vectors_that_are_weighed(both: Callable[..., None], widths: tuple[int, ...]) -> None:
     torch.manual_seed(1)
@@ -200,7 +288,7 @@ def test_gates_of_numbers_without_bounds() -> None:
     cells, squashed, states = (torch.zeros(1, n) for _ in range(3))
     arrays = kernels.Arrays("lstm", n, gates=gates, cells=cells, squashed=squashed, states=states)
     sizes, weights = kernels.count([1]), kernels.pack(kernels.kernels_for(gates), torch.zeros(n, 4 * n))
-    kernels.kernels_for(gates).lstm(arrays, 1, sizes.data_ptr(), weights.data_ptr())  # type: ignore[union-attr]
+    kernels.kernels_for(gates).lstm(arrays, 1, sizes.data_ptr(), 1, weights.data_ptr())  # type: ignore[union-attr]
     i, _, g, o = gates.view(4, n)
     exact = values.double()
     for found, expected in ((i, exact.sigmoid()), (g, exact.tanh()), (o, exact.sigmoid())):
@@ -208,7 +296,7 @@ def test_gates_of_numbers_without_bounds() -> None:
         torch.testing.assert_close(found.double(), expected, rtol=4e-7, atol=1e-37)
     torch.testing.assert_close(cells[0], i * g, rtol=0, atol=1e-7)
     gates.fill_(torch.nan)
-    kernels.kernels_for(gates).lstm(arrays, 1, sizes.data_ptr(), weights.data_ptr())  # type: ignore[union-attr]
+    kernels.kernels_for(gates).lstm(arrays, 1, sizes.data_ptr(), 1, weights.data_ptr())  # type: ignore[union-attr]
     assert states.isnan().all()
 
 

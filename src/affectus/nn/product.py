@@ -1,7 +1,8 @@
 """The outer product of vectors and the linear layer upon it, which is most of what tensor fusion takes.
 
 On a CPU the product is never there as a whole in training: a part of it that stays in the cache is made, some of it is
-dropped, and it goes into the layer; going back it is made again. What is kept of dropout is a bit per decision.
+dropped, and it goes into the layer; going back it is made again. What is kept of dropout is a bit per decision. Kernels
+go through all parts in one call.
 """
 
 import math
@@ -14,7 +15,7 @@ from torch.autograd.function import once_differentiable
 
 from affectus.nn.dropping import LEVELS, WORD, LargeDropout, draw_words
 from affectus.nn.kept import gradient_like
-from affectus.nn.kernels import Arrays, kernels_for
+from affectus.nn.kernels import CHUNKS, Arrays, kernels_for
 from affectus.nn.precision import in_full
 from affectus.nn.tracing import is_plain
 
@@ -45,7 +46,8 @@ def product_layer(vectors: Iterable[Tensor], drop: LargeDropout, layer: nn.Modul
     assert isinstance(layer, nn.Linear)
     *some, last = vectors
     small = last.dtype == torch.float32 and last.device.type == "cpu" and last.shape[0] > 0
-    if is_plain() or not (layer.training and small):
+    worth = layer.training or kernels_for(last) is not None
+    if is_plain() or not (worth and small):
         whole: Tensor = layer(drop(outer_product([*some, last])))
         return whole
     left = outer_product(some) if some else last.new_ones(len(last), 1)
@@ -77,13 +79,17 @@ class _ProductLayer(torch.autograd.Function):
             (B, out).
         """
         ctx.factor = LEVELS / (LEVELS - least)
+        ctx.least = least
         parts = _Parts(left * ctx.factor, right, least)
+        ctx.save_for_backward(left, right, weight, parts.words)
+        if (kernels := kernels_for(weight)) is not None:
+            sums = torch.empty(CHUNKS, len(weight), len(left))
+            kernels.product(parts.arrays(weight, sums=sums), torch.get_num_threads())
+            return torch.add(sums.sum(dim=0).T, bias)
         # the weights first: a product that reads most from its first factor is the faster one
         y = bias.unsqueeze(1).expand(-1, len(left)).clone()  # (out, B)
         for number in range(parts.count):
             y.addmm_(weight[:, parts.columns(number)], parts.make(number).T)
-        ctx.save_for_backward(left, right, weight, parts.words)
-        ctx.least = least
         return y.T.contiguous()
 
     @staticmethod
@@ -94,8 +100,21 @@ class _ProductLayer(torch.autograd.Function):
         parts = _Parts(left * ctx.factor, right, ctx.least, words)
         batch = len(left)
         grad = grad.contiguous()
-        grad_left, grad_right = torch.empty_like(left), torch.zeros_like(right)
+        grad_left = torch.empty_like(left)
         grad_weight = gradient_like(weight)
+        if (kernels := kernels_for(weight)) is not None:
+            of_right = torch.zeros(CHUNKS, *right.shape)
+            arrays = parts.arrays(
+                weight,
+                grad=grad,
+                turned=grad.T.contiguous(),
+                of_weight=grad_weight,
+                of_left=grad_left,
+                of_right=of_right,
+            )
+            kernels.product_back(arrays, torch.get_num_threads())
+            return grad_left.mul_(ctx.factor), of_right.sum(dim=0), grad_weight, grad.sum(dim=0), None
+        grad_right = torch.zeros_like(right)
         buffer = torch.empty(batch * parts.size * right.shape[1])
         for number in range(parts.count):
             columns = parts.columns(number)
@@ -127,13 +146,11 @@ class _Parts:
         self.size = math.ceil(self.length / math.ceil(self.length / most))
         self.count = math.ceil(self.length / self.size)
         shape = (math.ceil(self.count / WORD), batch, self.size * self.width)
-        self._product = left.new_empty(shape[1] * shape[2])
         if words is None:
             words = draw_words(math.prod(shape), least) if least else torch.empty(0, dtype=torch.int32)
         self.words = words.view(shape) if least else words
         self.dropping = bool(least)
-        self._kernels = kernels_for(left)
-        self._mask = torch.empty(shape[1:], dtype=torch.int32) if least and self._kernels is None else None
+        self._room: tuple[Tensor, Tensor] | None = None
 
     def rows(self, number: int) -> slice:
         """Return which values of the left factor a part has."""
@@ -148,14 +165,15 @@ class _Parts:
         """Return a part (B, columns), some of it dropped; the next call overwrites it."""
         rows = self.rows(number)
         count = rows.stop - rows.start
-        product = self._product[: len(self.left) * count * self.width].view(len(self.left), -1)
-        if self._kernels is not None:
-            self._kernels.product_make(self._arrays(number, part=product), *self._place(number))
-            return product
+        if self._room is None:
+            whole = (len(self.left), self.size * self.width)
+            self._room = torch.empty(whole[0] * whole[1]), torch.empty(whole, dtype=torch.int32)
+        room, mask = self._room
+        product = room[: len(self.left) * count * self.width].view(len(self.left), -1)
         torch.mul(self.left[:, rows].unsqueeze(2), self.right.unsqueeze(1), out=product.view(-1, count, self.width))
-        if self._mask is not None:
-            torch.bitwise_left_shift(self.words[number // WORD], WORD - 1 - number % WORD, out=self._mask)
-            self._mask >>= WORD - 1
+        if self.dropping:
+            torch.bitwise_left_shift(self.words[number // WORD], WORD - 1 - number % WORD, out=mask)
+            mask >>= WORD - 1
         return self._drop(product)
 
     def back(self, number: int, grad: Tensor, grad_left: Tensor, grad_right: Tensor) -> None:
@@ -167,27 +185,19 @@ class _Parts:
             grad_left: (B, L), of which the part's columns are written.
             grad_right: (B, R), which is added to.
         """
-        if self._kernels is not None:
-            arrays = self._arrays(number, part=grad, of_left=grad_left, of_right=grad_right)
-            self._kernels.product_back(arrays, *self._place(number))
-            return
         rows = self.rows(number)
         shaped = self._drop(grad).view(len(grad), -1, self.width)
         grad_left[:, rows] = (shaped @ self.right.unsqueeze(2)).squeeze(2)
         grad_right += (self.left[:, rows].unsqueeze(1) @ shaped).squeeze(1)
 
-    def _arrays(self, number: int, **arrays: Tensor) -> Arrays:
-        words = self.words[number // WORD] if self.dropping else None
-        widths = (len(self.left), self.length, self.width)
-        return Arrays("product", *widths, left=self.left, right=self.right, words=words, **arrays)
-
-    def _place(self, number: int) -> tuple[int, int, int, int]:
-        """The first value on the left, how many, how many in a whole part, and the bit of the words."""
-        rows = self.rows(number)
-        return rows.start, rows.stop - rows.start, self.size, number % WORD
+    def arrays(self, weight: Tensor, **arrays: Tensor) -> Arrays:
+        """Return what the kernels take for all parts and a layer's weights (out, L * R)."""
+        widths = (len(self.left), self.length, self.width, len(weight), self.size)
+        words = self.words if self.dropping else None
+        return Arrays("product", *widths, left=self.left, right=self.right, words=words, weight=weight, **arrays)
 
     def _drop(self, product: Tensor) -> Tensor:
         """Drop of (B, columns), in place, what was dropped of the part that was made last."""
-        if self._mask is not None:
-            product.view(torch.int32).bitwise_and_(self._mask[:, : product.shape[1]])
+        if self.dropping and self._room is not None:
+            product.view(torch.int32).bitwise_and_(self._room[1][:, : product.shape[1]])
         return product

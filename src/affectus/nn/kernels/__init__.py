@@ -10,6 +10,7 @@ import functools
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,21 +23,23 @@ SWITCH = "AFFECTUS_KERNELS"
 """Environment variable; 0 leaves the kernels unused."""
 NONE = "none"
 FUNCTIONS = {
-    **{"lstm": 3, "lstm_back": 4, "gru": 4, "gru_back": 5, "memory": 6, "memory_back": 7},
-    **{"product_make": 4, "product_back": 4, "pack": 5, "weigh": 6, "weigh_back": 8},
+    **{"lstm": 4, "lstm_back": 5, "gru": 5, "gru_back": 6, "memory": 7, "memory_back": 8},
+    **{"product": 1, "product_back": 1, "pack": 5, "weigh": 6, "weigh_back": 8},
     **{"means": 7, "gather": 5, "moments": 4},
 }
 """How many numbers and addresses each takes after its first argument, :class:`Arrays` or an address."""
 PANEL = 32
 """Columns of packed weights that stand together."""
+CHUNKS = 8
+"""Sums of a product with a layer that stand apart, to be added by who calls."""
 FIELDS = {
     "lstm": "gates cells squashed states slopes given of_cells carried carried_cell keep seen zeros",
     "gru": "gates product states bias keep seen slopes of_product given carried room zeros",
-    "product": "left right part of_left of_right words",
+    "product": "left right weight words sums grad turned of_weight of_left of_right",
     "memory": "hidden keep gates bias candidate memory slopes of_hidden of_candidate given carried zeros",
 }
 """Of each structure in ``kernels.c``, the arrays after the widths."""
-WIDTHS = {"lstm": 1, "gru": 1, "memory": 2, "product": 3}
+WIDTHS = {"lstm": 1, "gru": 1, "memory": 2, "product": 5}
 
 
 class Arrays:
@@ -91,7 +94,8 @@ def through(
     """
     samples, packed = count(sizes), [pack(kernels, matrix) for matrix in weights]
     addresses = (x.data_ptr() for x in packed)
-    getattr(kernels, function)(arrays, len(sizes), samples.data_ptr(), *addresses, *numbers)
+    threads = torch.get_num_threads()
+    getattr(kernels, function)(arrays, len(sizes), samples.data_ptr(), threads, *addresses, *numbers)
 
 
 def count(sizes: Sequence[int]) -> Tensor:
@@ -159,5 +163,15 @@ def _load() -> tuple[str, Any | None]:
         for function, arguments in FUNCTIONS.items():
             getattr(found, function).restype = None
             getattr(found, function).argtypes = [ctypes.c_void_p] + [ctypes.c_long] * arguments
+        found.use_threads(_starter())
         return name, found
     return NONE, None
+
+
+def _starter() -> Any | None:
+    """Return what PyTorch starts its threads by (GNU's OpenMP); None where it has another way."""
+    try:
+        # what PyTorch's library was linked with is found through it
+        return ctypes.CDLL(str(Path(torch.__file__).parent / "lib" / "libtorch_cpu.so")).GOMP_parallel
+    except (OSError, AttributeError):
+        return None

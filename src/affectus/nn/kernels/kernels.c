@@ -7,8 +7,11 @@
    The loops are plain, for the compiler to turn into vector instructions; there is nothing of one processor in them. */
 
 #include <math.h>
+#include <stdatomic.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
+#include <immintrin.h>
 
 /* Before a loop whose turns do not depend on each other, which `restrict` alone does not tell every compiler. */
 #ifdef __clang__
@@ -20,6 +23,8 @@
 #define ROWS static inline __attribute__((always_inline)) void
 #define VALUE static inline __attribute__((always_inline)) float
 #define EXPORT __attribute__((visibility("default"))) void
+
+static inline long lesser(long a, long b) { return a < b ? a : b; }
 
 /* Of which source a library was made, for who loads it. */
 __attribute__((visibility("default"))) const char source[] = STAMP;
@@ -87,15 +92,15 @@ EXPORT pack(const float *b, float *packed, long k, long n, long down, long right
     }
 }
 
-/* Some rows of c, and 16 * VECTORS columns of a panel: a b, or c + a b. */
+/* Some rows of c, and 16 * VECTORS columns: a b, or c + a b. */
 #define BLOCK(rows)                                                                               \
-    static inline __attribute__((always_inline)) void block_##rows(const int adding, const float *a, long a_row,   \
-                                                                   const float *b, float *c, long c_row, long k) { \
+    ROWS block_##rows(const int adding, const float *a, long a_row, const float *b, const long b_row, float *c,    \
+                      long c_row, long k) {                                                       \
         lanes sum[rows][VECTORS];                                                                 \
         for (int r = 0; r < rows; r++)                                                            \
             for (int v = 0; v < VECTORS; v++)                                                     \
                 sum[r][v] = adding ? *(const lanes *)(c + r * c_row + 16 * v) : (lanes){0};       \
-        for (long j = 0; j < k; j++, b += PANEL)                                                  \
+        for (long j = 0; j < k; j++, b += b_row)                                                  \
             for (int v = 0; v < VECTORS; v++) {                                                   \
                 lanes some = *(const lanes *)(b + 16 * v);                                        \
                 for (int r = 0; r < rows; r++) sum[r][v] += a[r * a_row + j] * some;              \
@@ -112,20 +117,20 @@ BLOCK(3)
 BLOCK(2)
 BLOCK(1)
 
-ROWS multiply_panel(const int adding, const float *a, long a_row, const float *b, float *c, long c_row, long m,
-                    long k) {
+ROWS multiply_panel(const int adding, const float *a, long a_row, const float *b, const long b_row, float *c,
+                    long c_row, long m, long k) {
     long row = 0;
-    for (; row + 8 <= m; row += 8) block_8(adding, a + row * a_row, a_row, b, c + row * c_row, c_row, k);
+    for (; row + 8 <= m; row += 8) block_8(adding, a + row * a_row, a_row, b, b_row, c + row * c_row, c_row, k);
     a += row * a_row;
     c += row * c_row;
     switch (m - row) { /* the late steps of a batch have few rows, so what is left of eight counts */
-    case 7: block_7(adding, a, a_row, b, c, c_row, k); break;
-    case 6: block_6(adding, a, a_row, b, c, c_row, k); break;
-    case 5: block_5(adding, a, a_row, b, c, c_row, k); break;
-    case 4: block_4(adding, a, a_row, b, c, c_row, k); break;
-    case 3: block_3(adding, a, a_row, b, c, c_row, k); break;
-    case 2: block_2(adding, a, a_row, b, c, c_row, k); break;
-    case 1: block_1(adding, a, a_row, b, c, c_row, k); break;
+    case 7: block_7(adding, a, a_row, b, b_row, c, c_row, k); break;
+    case 6: block_6(adding, a, a_row, b, b_row, c, c_row, k); break;
+    case 5: block_5(adding, a, a_row, b, b_row, c, c_row, k); break;
+    case 4: block_4(adding, a, a_row, b, b_row, c, c_row, k); break;
+    case 3: block_3(adding, a, a_row, b, b_row, c, c_row, k); break;
+    case 2: block_2(adding, a, a_row, b, b_row, c, c_row, k); break;
+    case 1: block_1(adding, a, a_row, b, b_row, c, c_row, k); break;
     }
 }
 
@@ -137,12 +142,12 @@ ROWS multiply(const int adding, const float *a, long a_row, const float *b, floa
     long column = 0;
     for (; column + PANEL <= n; column += PANEL, b += k * PANEL)
         for (long some = 0; some < PANEL; some += 16 * VECTORS)
-            multiply_panel(adding, a, a_row, b + some, c + column + some, c_row, m, k);
+            multiply_panel(adding, a, a_row, b + some, PANEL, c + column + some, c_row, m, k);
     for (long row = 0; column < n && row < m; row += FEW) { /* columns that do not fill a panel */
         float whole[FEW * PANEL];
         long rows = m - row < FEW ? m - row : FEW;
         for (long some = 0; some < PANEL; some += 16 * VECTORS)
-            multiply_panel(0, a + row * a_row, a_row, b + some, whole + some, PANEL, rows, k);
+            multiply_panel(0, a + row * a_row, a_row, b + some, PANEL, whole + some, PANEL, rows, k);
         for (long r = 0; r < rows; r++)
             for (long i = column; i < n; i++) {
                 float *to = c + (row + r) * c_row + i;
@@ -150,6 +155,64 @@ ROWS multiply(const int adding, const float *a, long a_row, const float *b, floa
             }
     }
 }
+
+/* ---- Several threads, each of which takes some samples through all steps, and waits for nobody meanwhile ---- */
+
+/* What PyTorch starts its own threads by, so that there is one set of them: a function, its argument, how many, 0. */
+typedef void (*starter)(void (*)(void *), void *, unsigned, unsigned);
+static starter start = 0;
+EXPORT use_threads(starter given) { start = given; }
+
+#define MOST 64        /* threads */
+#define WORTH 2000000L /* multiplications below which it takes longer to begin together than to do it alone */
+
+struct shares {
+    void (*function)(const void *work, long low, long high);
+    const void *work;
+    long count;
+    const long *bounds; /* share i is from bounds[i] on, before bounds[i + 1] */
+    atomic_long next;
+    unsigned mode; /* of this thread's arithmetic: whether numbers close to zero are zero */
+};
+
+static void take_shares(void *given) {
+    struct shares *shares = given;
+    unsigned mode = _mm_getcsr();
+    _mm_setcsr(shares->mode);
+    for (long i; (i = atomic_fetch_add(&shares->next, 1)) < shares->count;)
+        shares->function(shares->work, shares->bounds[i], shares->bounds[i + 1]);
+    _mm_setcsr(mode);
+}
+
+/* Do a function's work on all samples; those of a step are the first `sizes[step]`, no more than in the step before.
+   A share has as many rows as another. No result depends on how they are shared out. */
+static void share(void (*function)(const void *, long, long), const void *work, long steps, const int64_t *sizes,
+                  long cost, long threads) {
+    long samples = steps ? sizes[0] : 0, rows = 0;
+    for (long step = 0; step < steps; step++) rows += sizes[step];
+    threads = lesser(threads, MOST);
+    if (!start || threads < 2 || samples < 2 || rows * cost < WORTH) {
+        function(work, 0, samples);
+        return;
+    }
+    long bounds[MOST + 1] = {0}, length = steps, some = 0;
+    struct shares shares = {.function = function, .work = work, .bounds = bounds, .mode = _mm_getcsr()};
+    for (long sample = 0; sample < samples; sample++) { /* of falling length */
+        while (sizes[length - 1] <= sample) length--;
+        some += length;
+        if (some * threads >= rows * (shares.count + 1)) bounds[++shares.count] = sample + 1;
+    }
+    start(take_shares, &shares, (unsigned)threads, 0);
+}
+
+/* What goes through the steps of a recurrence. */
+struct course {
+    const void *arrays;
+    long steps;
+    const int64_t *sizes; /* rows of each step */
+    const float *weights[3];
+    long first, rows;
+};
 
 /* ---- Rows: chosen, averaged, summed ---- */
 
@@ -260,10 +323,10 @@ struct lstm {
     const float *zeros;    /* (hidden) */
 };
 
-/* One step: rows from `at` on; those of the step before begin at `before`, -1 for none. */
-ROWS lstm_forward(const struct lstm *a, long at, long count, long before) {
+/* Samples of one step: its rows begin at `at`, those of the step before at `before`, -1 for none. */
+ROWS lstm_forward(const struct lstm *a, long at, long low, long high, long before) {
     long h = a->hidden;
-    for (long n = 0; n < count; n++) {
+    for (long n = low; n < high; n++) {
         float *gates = a->gates + (at + n) * 4 * h;
         const float *cell = before < 0 ? a->zeros : a->cells + (before + n) * h;
         lstm_row(h, gates, gates + h, gates + 2 * h, gates + 3 * h, cell, a->cells + (at + n) * h,
@@ -291,9 +354,9 @@ ROWS lstm_row_back(long hidden, const float *restrict gates, const float *restri
 }
 
 /* One step back; `carried` holds the slopes of the step after times the recurrent weights. */
-ROWS lstm_backward(const struct lstm *a, long at, long count, long before) {
+ROWS lstm_backward(const struct lstm *a, long at, long low, long high, long before) {
     long h = a->hidden;
-    for (long n = 0; n < count; n++) {
+    for (long n = low; n < high; n++) {
         long row = at + n;
         lstm_row_back(h, a->gates + row * 4 * h, before < 0 ? a->zeros : a->cells + (before + n) * h,
                       a->squashed + row * h, a->given ? a->given + row * h : a->zeros,
@@ -302,36 +365,54 @@ ROWS lstm_backward(const struct lstm *a, long at, long count, long before) {
     }
 }
 
-/* All steps, of so many samples each; packed weights (hidden, 4 hidden). */
-EXPORT lstm(const struct lstm *a, long steps, const int64_t *sizes, const float *weights) {
+static void lstm_share(const void *work, long low, long high) {
+    const struct course *course = work;
+    const struct lstm *a = course->arrays;
     long h = a->hidden, at = 0, before = -1;
-    for (long step = 0; step < steps; step++) {
-        long count = sizes[step];
+    for (long step = 0; step < course->steps; step++) {
+        long last = lesser(course->sizes[step], high), count = last - low;
+        if (count <= 0) break;
         if (before >= 0) {
-            const float *from = a->states + before * h;
+            const float *from = a->states + (before + low) * h;
             if (a->keep) {
-                see(count * h, from, a->keep, a->seen + at * h);
-                from = a->seen + at * h;
+                see(count * h, from, a->keep + low * h, a->seen + (at + low) * h);
+                from = a->seen + (at + low) * h;
             }
-            multiply(1, from, h, weights, a->gates + at * 4 * h, 4 * h, count, h, 4 * h);
+            multiply(1, from, h, course->weights[0], a->gates + (at + low) * 4 * h, 4 * h, count, h, 4 * h);
         }
-        lstm_forward(a, at, count, before);
+        lstm_forward(a, at, low, last, before);
         before = at;
-        at += count;
+        at += course->sizes[step];
     }
 }
 
-/* All steps back; packed weights (4 hidden, hidden); `at` is the number of all rows. */
-EXPORT lstm_back(const struct lstm *a, long steps, const int64_t *sizes, const float *weights, long at) {
-    long h = a->hidden;
-    for (long step = steps - 1; step >= 0; step--) {
-        long count = sizes[step];
-        at -= count;
-        lstm_backward(a, at, count, step ? at - sizes[step - 1] : -1);
+/* All steps, of so many samples each; packed weights (hidden, 4 hidden). */
+EXPORT lstm(const struct lstm *a, long steps, const int64_t *sizes, long threads, const float *weights) {
+    struct course course = {a, steps, sizes, {weights}, 0, 0};
+    share(lstm_share, &course, steps, sizes, 4 * a->hidden * a->hidden, threads);
+}
+
+static void lstm_back_share(const void *work, long low, long high) {
+    const struct course *course = work;
+    const struct lstm *a = course->arrays;
+    long h = a->hidden, at = course->rows;
+    for (long step = course->steps - 1; step >= 0; step--) {
+        long last = lesser(course->sizes[step], high), count = last - low;
+        at -= course->sizes[step];
+        if (count <= 0) continue;
+        lstm_backward(a, at, low, last, step ? at - course->sizes[step - 1] : -1);
         if (!step) break;
-        multiply(0, a->slopes + at * 4 * h, 4 * h, weights, a->carried, h, count, 4 * h, h);
-        if (a->keep) keep_rows(count * h, a->carried, a->keep);
+        float *carried = a->carried + low * h;
+        multiply(0, a->slopes + (at + low) * 4 * h, 4 * h, course->weights[0], carried, h, count, 4 * h, h);
+        if (a->keep) keep_rows(count * h, carried, a->keep + low * h);
     }
+}
+
+/* All steps back; packed weights (4 hidden, hidden); `rows` is the number of all rows. */
+EXPORT lstm_back(const struct lstm *a, long steps, const int64_t *sizes, long threads, const float *weights,
+                 long rows) {
+    struct course course = {a, steps, sizes, {weights}, 0, rows};
+    share(lstm_back_share, &course, steps, sizes, 4 * a->hidden * a->hidden, threads);
 }
 
 /* ---- GRU: r, z = sigmoid; n = tanh(x + r (U h + c)); h' = n + z (h - n) ---- */
@@ -367,29 +448,38 @@ ROWS gru_row(long hidden, float *restrict gates, float *restrict product, const 
     }
 }
 
-/* All steps; packed weights of r and z (hidden, 2 hidden) and of n (hidden, hidden). */
-EXPORT gru(const struct gru *a, long steps, const int64_t *sizes, const float *to_gates, const float *to_candidate) {
+static void gru_share(const void *work, long low, long high) {
+    const struct course *course = work;
+    const struct gru *a = course->arrays;
     long h = a->hidden, at = 0, before = -1;
-    for (long step = 0; step < steps; step++) {
-        long count = sizes[step];
-        float *product = a->product + at * h;
+    for (long step = 0; step < course->steps; step++) {
+        long last = lesser(course->sizes[step], high), count = last - low;
+        if (count <= 0) break;
+        float *product = a->product + (at + low) * h;
         if (before >= 0) {
-            const float *from = a->states + before * h;
+            const float *from = a->states + (before + low) * h;
             if (a->keep) {
-                see(count * h, from, a->keep, a->seen + at * h);
-                from = a->seen + at * h;
+                see(count * h, from, a->keep + low * h, a->seen + (at + low) * h);
+                from = a->seen + (at + low) * h;
             }
-            multiply(1, from, h, to_gates, a->gates + at * 3 * h, 3 * h, count, h, 2 * h);
-            multiply(0, from, h, to_candidate, product, h, count, h, h);
+            multiply(1, from, h, course->weights[0], a->gates + (at + low) * 3 * h, 3 * h, count, h, 2 * h);
+            multiply(0, from, h, course->weights[1], product, h, count, h, h);
         } else {
             for (long k = 0; k < count * h; k++) product[k] = 0.0f;
         }
-        for (long n = 0; n < count; n++)
-            gru_row(h, a->gates + (at + n) * 3 * h, product + n * h, a->bias,
+        for (long n = low; n < last; n++)
+            gru_row(h, a->gates + (at + n) * 3 * h, a->product + (at + n) * h, a->bias,
                     before < 0 ? a->zeros : a->states + (before + n) * h, a->states + (at + n) * h);
         before = at;
-        at += count;
+        at += course->sizes[step];
     }
+}
+
+/* All steps; packed weights of r and z (hidden, 2 hidden) and of n (hidden, hidden). */
+EXPORT gru(const struct gru *a, long steps, const int64_t *sizes, long threads, const float *to_gates,
+           const float *to_candidate) {
+    struct course course = {a, steps, sizes, {to_gates, to_candidate}, 0, 0};
+    share(gru_share, &course, steps, sizes, 3 * a->hidden * a->hidden, threads);
 }
 
 ROWS gru_row_back(long hidden, const float *restrict gates, const float *restrict product,
@@ -409,27 +499,35 @@ ROWS gru_row_back(long hidden, const float *restrict gates, const float *restric
     }
 }
 
-/* All steps back; packed weights of r and z (2 hidden, hidden) and of n (hidden, hidden); `at` as above. */
-EXPORT gru_back(const struct gru *a, long steps, const int64_t *sizes, const float *from_gates,
-                const float *from_candidate, long at) {
-    long h = a->hidden;
-    for (long step = steps - 1; step >= 0; step--) {
-        long count = sizes[step];
-        at -= count;
-        for (long n = 0; n < count; n++) {
+static void gru_back_share(const void *work, long low, long high) {
+    const struct course *course = work;
+    const struct gru *a = course->arrays;
+    long h = a->hidden, at = course->rows;
+    for (long step = course->steps - 1; step >= 0; step--) {
+        long last = lesser(course->sizes[step], high), count = last - low;
+        at -= course->sizes[step];
+        if (count <= 0) continue;
+        for (long n = low; n < last; n++) {
             long row = at + n;
             gru_row_back(h, a->gates + row * 3 * h, a->product + row * h,
-                         step ? a->states + (at - sizes[step - 1] + n) * h : a->zeros, a->given + row * h,
+                         step ? a->states + (at - course->sizes[step - 1] + n) * h : a->zeros, a->given + row * h,
                          a->carried + n * h, a->slopes + row * 3 * h, a->of_product + row * h);
         }
         if (!step) break;
-        float *to = a->keep ? a->room : a->carried;
+        float *carried = a->carried + low * h, *to = a->keep ? a->room + low * h : carried;
         if (a->keep)
             for (long k = 0; k < count * h; k++) to[k] = 0.0f;
-        multiply(1, a->slopes + at * 3 * h, 3 * h, from_gates, to, h, count, 2 * h, h);
-        multiply(1, a->of_product + at * h, h, from_candidate, to, h, count, h, h);
-        if (a->keep) add_kept(count * h, a->carried, a->room, a->keep);
+        multiply(1, a->slopes + (at + low) * 3 * h, 3 * h, course->weights[0], to, h, count, 2 * h, h);
+        multiply(1, a->of_product + (at + low) * h, h, course->weights[1], to, h, count, h, h);
+        if (a->keep) add_kept(count * h, carried, to, a->keep + low * h);
     }
+}
+
+/* All steps back; packed weights of r and z (2 hidden, hidden) and of n (hidden, hidden); `rows` as above. */
+EXPORT gru_back(const struct gru *a, long steps, const int64_t *sizes, long threads, const float *from_gates,
+                const float *from_candidate, long rows) {
+    struct course course = {a, steps, sizes, {from_gates, from_candidate}, 0, rows};
+    share(gru_back_share, &course, steps, sizes, 3 * a->hidden * a->hidden, threads);
 }
 
 /* ---- Gated memory: r, u = the parts of d relu(s + m V); m' = sigmoid(r A + a) m + sigmoid(u B + b) c ---- */
@@ -481,9 +579,9 @@ ROWS memory_row(long size, float *restrict retain, float *restrict update, const
     }
 }
 
-ROWS memory_forward(const struct memory *a, long at, long count, long before) {
+ROWS memory_forward(const struct memory *a, long at, long low, long high, long before) {
     long size = a->size;
-    for (long n = 0; n < count; n++) {
+    for (long n = low; n < high; n++) {
         float *gates = a->gates + (at + n) * 2 * size;
         memory_row(size, gates, gates + size, a->bias, a->bias + size, a->candidate + (at + n) * size,
                    before < 0 ? a->zeros : a->memory + (before + n) * size, a->memory + (at + n) * size);
@@ -506,9 +604,9 @@ ROWS memory_row_back(long size, const float *restrict gates, const float *restri
 }
 
 /* One step back, as far as the products that lead to r and u. */
-ROWS memory_backward(const struct memory *a, long at, long count, long before) {
+ROWS memory_backward(const struct memory *a, long at, long low, long high, long before) {
     long size = a->size;
-    for (long n = 0; n < count; n++) {
+    for (long n = low; n < high; n++) {
         long row = at + n;
         memory_row_back(size, a->gates + row * 2 * size, before < 0 ? a->zeros : a->memory + (before + n) * size,
                         a->candidate + row * size, a->given + row * size, a->carried + n * size,
@@ -538,50 +636,81 @@ ROWS memory_hidden_backward(const struct memory *a, long at, long count) {
     }
 }
 
-/* All steps; packed weights of V (size, inner), A (r, size) and B (u, size), of which r has `first` columns. */
-EXPORT memory(const struct memory *a, long steps, const int64_t *sizes, const float *to_hidden, const float *to_retain,
-              const float *to_update, long first) {
-    long size = a->size, inner = a->inner, at = 0, before = -1;
-    for (long step = 0; step < steps; step++) {
-        long count = sizes[step];
-        float *hidden = a->hidden + at * inner, *gates = a->gates + at * 2 * size;
-        if (before >= 0) multiply(1, a->memory + before * size, size, to_hidden, hidden, inner, count, size, inner);
-        memory_hidden(a, at, count);
-        multiply(0, hidden, inner, to_retain, gates, 2 * size, count, first, size);
-        multiply(0, hidden + first, inner, to_update, gates + size, 2 * size, count, inner - first, size);
-        memory_forward(a, at, count, before);
+/* Weights are of V, A and B; A reads the `first` columns of r and u. */
+static void memory_share(const void *work, long low, long high) {
+    const struct course *course = work;
+    const struct memory *a = course->arrays;
+    const float *const *weights = course->weights;
+    long size = a->size, inner = a->inner, first = course->first, at = 0, before = -1;
+    for (long step = 0; step < course->steps; step++) {
+        long last = lesser(course->sizes[step], high), count = last - low, row = at + low;
+        if (count <= 0) break;
+        float *hidden = a->hidden + row * inner, *gates = a->gates + row * 2 * size;
+        if (before >= 0)
+            multiply(1, a->memory + (before + low) * size, size, weights[0], hidden, inner, count, size, inner);
+        memory_hidden(a, row, count);
+        multiply(0, hidden, inner, weights[1], gates, 2 * size, count, first, size);
+        multiply(0, hidden + first, inner, weights[2], gates + size, 2 * size, count, inner - first, size);
+        memory_forward(a, at, low, last, before);
         before = at;
-        at += count;
+        at += course->sizes[step];
     }
 }
 
-/* All steps back; packed weights of V (inner, size), A (size, r) and B (size, u); `at` is the number of all rows. */
-EXPORT memory_back(const struct memory *a, long steps, const int64_t *sizes, const float *from_hidden,
-                   const float *from_retain, const float *from_update, long first, long at) {
-    long size = a->size, inner = a->inner;
-    for (long step = steps - 1; step >= 0; step--) {
-        long count = sizes[step];
-        at -= count;
-        float *hidden = a->of_hidden + at * inner, *slopes = a->slopes + at * 2 * size;
-        memory_backward(a, at, count, step ? at - sizes[step - 1] : -1);
-        multiply(0, slopes, 2 * size, from_retain, hidden, inner, count, size, first);
-        multiply(0, slopes + size, 2 * size, from_update, hidden + first, inner, count, size, inner - first);
-        memory_hidden_backward(a, at, count);
-        if (step) multiply(1, hidden, inner, from_hidden, a->carried, size, count, inner, size);
+/* All steps; packed weights of V (size, inner), A (r, size) and B (u, size), of which r has `first` columns. */
+EXPORT memory(const struct memory *a, long steps, const int64_t *sizes, long threads, const float *to_hidden,
+              const float *to_retain, const float *to_update, long first) {
+    struct course course = {a, steps, sizes, {to_hidden, to_retain, to_update}, first, 0};
+    share(memory_share, &course, steps, sizes, 2 * a->inner * a->size, threads);
+}
+
+static void memory_back_share(const void *work, long low, long high) {
+    const struct course *course = work;
+    const struct memory *a = course->arrays;
+    const float *const *weights = course->weights;
+    long size = a->size, inner = a->inner, first = course->first, at = course->rows;
+    for (long step = course->steps - 1; step >= 0; step--) {
+        long last = lesser(course->sizes[step], high), count = last - low;
+        at -= course->sizes[step];
+        if (count <= 0) continue;
+        long row = at + low;
+        float *hidden = a->of_hidden + row * inner, *slopes = a->slopes + row * 2 * size;
+        memory_backward(a, at, low, last, step ? at - course->sizes[step - 1] : -1);
+        multiply(0, slopes, 2 * size, weights[1], hidden, inner, count, size, first);
+        multiply(0, slopes + size, 2 * size, weights[2], hidden + first, inner, count, size, inner - first);
+        memory_hidden_backward(a, row, count);
+        if (step) multiply(1, hidden, inner, weights[0], a->carried + low * size, size, count, inner, size);
     }
 }
 
-/* ---- The outer product of two vectors for each sample, of which some is dropped: see affectus.nn.product ---- */
+/* All steps back; packed weights of V (inner, size), A (size, r) and B (size, u); `rows` is the number of all rows. */
+EXPORT memory_back(const struct memory *a, long steps, const int64_t *sizes, long threads, const float *from_hidden,
+                   const float *from_retain, const float *from_update, long first, long rows) {
+    struct course course = {a, steps, sizes, {from_hidden, from_retain, from_update}, first, rows};
+    share(memory_back_share, &course, steps, sizes, 2 * a->inner * a->size, threads);
+}
+
+/* ---- A linear layer upon the outer product of two vectors, of which some is dropped: see affectus.nn.product ---- */
 
 struct product {
-    long batch, left_width, right_width;
-    const float *left;    /* (batch, left_width) */
-    const float *right;   /* (batch, right_width) */
-    float *part;          /* (batch, count * right_width): of the product, or of its gradient */
-    float *of_left;       /* (batch, left_width) */
-    float *of_right;      /* (batch, right_width) */
-    const int32_t *words; /* (batch, most * right_width): one decision to a bit; null to drop nothing */
+    long batch, left_width, right_width, out;
+    long size;             /* values on the left of a part of `words` */
+    const float *left;     /* (batch, left_width) */
+    const float *right;    /* (batch, right_width) */
+    const float *weight;   /* (out, left_width * right_width) */
+    const int32_t *words;  /* (parts / 32, batch, size * right_width): part n has bit n % 32; null to drop nothing */
+    float *sums;           /* (CHUNKS, out, batch): what the layer makes of a chunk */
+    const float *grad;     /* (batch, out): of the layer's output */
+    const float *turned;   /* (out, batch): the same */
+    float *of_weight;      /* as weight */
+    float *of_left;        /* as left */
+    float *of_right;       /* (CHUNKS, batch, right_width): added to */
 };
+
+#define CHUNKS 8     /* that the values on the left are cut into, so that sums do not depend on how many threads there are */
+#define ROOM 500000 /* bytes that the blocks of a thread may take, to stay in the cache */
+#define LANES 16
+#define LINES 12 /* of the cache that are asked for ahead with each block that is multiplied */
 
 ROWS product_row(long width, int dropping, float left, const float *restrict right, const int32_t *restrict words,
                  int32_t bit, float *restrict out) {
@@ -591,22 +720,6 @@ ROWS product_row(long width, int dropping, float left, const float *restrict rig
         out[k] = !dropping || (words[k] & bit) ? value : 0.0f;
     }
 }
-
-/* The part that values `first` to `first + count` of the left factor have; `most` is the count of a whole part. */
-EXPORT product_make(const struct product *a, long first, long count, long most, long bit) {
-    long width = a->right_width;
-    for (long n = 0; n < a->batch; n++)
-        for (long i = 0; i < count; i++) {
-            float left = a->left[n * a->left_width + first + i], *out = a->part + (n * count + i) * width;
-            const float *right = a->right + n * width;
-            if (a->words)
-                product_row(width, 1, left, right, a->words + (n * most + i) * width, (int32_t)(1u << bit), out);
-            else
-                product_row(width, 0, left, right, 0, 0, out);
-        }
-}
-
-#define LANES 16
 
 /* The gradient `out` of a row of the product: returns what it is of the value on the left, adds what it is of those on
    the right. */
@@ -631,21 +744,232 @@ VALUE product_row_back(long width, int dropping, float left, const float *restri
     return sum;
 }
 
-/* From the gradient of a part to that of both factors: written on the left, added to on the right. */
-EXPORT product_back(const struct product *a, long first, long count, long most, long bit) {
-    long width = a->right_width;
-    for (long n = 0; n < a->batch; n++)
+/* The decisions about a row of the product: those of its words with its bit. */
+static inline const int32_t *decisions(const struct product *a, long sample, long left, int32_t *bit) {
+    long part = left / a->size;
+    *bit = (int32_t)(1u << part % 32);
+    return a->words + ((part / 32 * a->batch + sample) * a->size + left % a->size) * a->right_width;
+}
+
+/* Rows of a block are so many numbers apart: whole panels. */
+static inline long apart(const struct product *a, long count) {
+    return (count * a->right_width + PANEL - 1) / PANEL * PANEL;
+}
+
+/* The product of `count` values on the left from `first` on: (batch, apart), zero after its end. */
+ROWS product_block(const struct product *a, long first, long count, float *block) {
+    long width = a->right_width, row = apart(a, count);
+    for (long n = 0; n < a->batch; n++, block += row) {
+        const float *left = a->left + n * a->left_width + first, *right = a->right + n * width;
         for (long i = 0; i < count; i++) {
-            long at = n * a->left_width + first + i;
-            const float *right = a->right + n * width, *out = a->part + (n * count + i) * width;
-            float *of_right = a->of_right + n * width;
-            if (a->words)
-                a->of_left[at] = product_row_back(width, 1, a->left[at], right, a->words + (n * most + i) * width,
-                                                  (int32_t)(1u << bit), out, of_right);
+            int32_t bit;
+            if (a->words) {
+                const int32_t *words = decisions(a, n, first + i, &bit);
+                product_row(width, 1, left[i], right, words, bit, block + i * width);
+            } else {
+                product_row(width, 0, left[i], right, 0, 0, block + i * width);
+            }
+        }
+        for (long k = count * width; k < row; k++) block[k] = 0.0f;
+    }
+}
+
+/* Weights that are wanted soon, asked for a few at a time while others are multiplied with: `rows` rows of so many
+   numbers, so far apart. */
+struct ahead {
+    const char *from;
+    long rows, length, apart, at; /* in bytes; `at` is of the row */
+};
+
+static inline void ask(struct ahead *ahead, int lines) {
+    for (int line = 0; line < lines && ahead->rows > 0; line++) {
+        _mm_prefetch(ahead->from + ahead->at, _MM_HINT_T1);
+        ahead->at += 64;
+        if (ahead->at >= ahead->length) {
+            ahead->at = 0;
+            ahead->from += ahead->apart;
+            ahead->rows--;
+        }
+    }
+}
+
+/* Of the block after one that begins at `first`, of those before `end`. */
+static inline struct ahead weights_ahead(const struct product *a, long first, long most, long end) {
+    long begin = first + most, count = lesser(end - begin, most), width = a->right_width * (long)sizeof(float);
+    return (struct ahead){(const char *)a->weight + begin * width, count > 0 ? a->out : 0, count * width,
+                          a->left_width * width, 0};
+}
+
+/* The weights of the same: (out, apart). */
+ROWS weight_block(const struct product *a, long first, long count, float *block) {
+    long width = a->right_width, row = apart(a, count);
+    for (long o = 0; o < a->out; o++, block += row) {
+        memcpy(block, a->weight + (o * a->left_width + first) * width, (size_t)(count * width) * sizeof(float));
+        for (long k = count * width; k < row; k++) block[k] = 0.0f;
+    }
+}
+
+#ifdef __AVX512F__
+#define DOWN 6
+#define ACROSS 4
+#else
+#define DOWN 3
+#define ACROSS 2
+#endif
+
+/* Scalar products of rows of a with rows of b, as 16 sums each, which are added to c; those of rows before `done` and of
+   columns before `ready` have been. */
+ROWS dot_block(const int down, const int across, const float *a, const float *b, long row, lanes *c, long c_row,
+               long done, long ready, struct ahead *ahead) {
+    lanes sum[DOWN][ACROSS];
+    for (int i = 0; i < down; i++)
+        for (int j = 0; j < across; j++) sum[i][j] = (lanes){0};
+    for (long k = 0; k < row; k += LANES) {
+        ask(ahead, 1);
+        lanes right[ACROSS];
+        for (int j = 0; j < across; j++) right[j] = *(const lanes *)(b + j * row + k);
+        for (int i = 0; i < down; i++) {
+            lanes left = *(const lanes *)(a + i * row + k);
+            for (int j = 0; j < across; j++) sum[i][j] += left * right[j];
+        }
+    }
+    for (int i = 0; i < down; i++)
+        for (int j = 0; j < across; j++)
+            if (i >= done && j >= ready) c[i * c_row + j] += sum[i][j];
+}
+
+/* Those of all rows of a, `m` of them, with all rows of b, `n` of them. What does not fill a block overlaps the last. */
+static void dots(const float *a, const float *b, long row, lanes *c, long m, long n, struct ahead *ahead) {
+    for (long i = 0; i < m; i += m < DOWN ? 1 : DOWN) {
+        long top = m < DOWN || i + DOWN <= m ? i : m - DOWN;
+        for (long j = 0; j < n; j += n < ACROSS ? 1 : ACROSS) {
+            long side = n < ACROSS || j + ACROSS <= n ? j : n - ACROSS;
+            const float *left = a + top * row, *right = b + side * row;
+            lanes *to = c + top * n + side;
+            if (m < DOWN && n < ACROSS)
+                dot_block(1, 1, left, right, row, to, n, 0, 0, ahead);
+            else if (m < DOWN)
+                dot_block(1, ACROSS, left, right, row, to, n, 0, j - side, ahead);
+            else if (n < ACROSS)
+                dot_block(DOWN, 1, left, right, row, to, n, i - top, 0, ahead);
             else
-                a->of_left[at] = product_row_back(width, 0, a->left[at], right, 0, 0, out, of_right);
+                dot_block(DOWN, ACROSS, left, right, row, to, n, i - top, j - side, ahead);
+        }
+    }
+}
+
+/* Values on the left whose blocks a thread has at once, `arrays` of them for the batch and as many for the weights. */
+static long values_at_once(const struct product *a, long arrays) {
+    long count = ROOM / (long)sizeof(float) / (arrays * (a->batch + a->out)) / a->right_width;
+    return count > 1 ? count : 1;
+}
+
+static float *room_for(long numbers) { return aligned_alloc(64, ((size_t)numbers * sizeof(float) + 63) / 64 * 64); }
+
+static void product_share(const void *work, long low, long high) {
+    const struct product *a = work;
+    long most = values_at_once(a, 1), row = apart(a, most), size = a->out * a->batch;
+    float *made = room_for(a->batch * row), *weights = room_for(a->out * row);
+    lanes *sums = (lanes *)room_for(size * LANES);
+    for (long chunk = low; chunk < high; chunk++) {
+        long end = (chunk + 1) * a->left_width / CHUNKS;
+        for (long k = 0; k < size; k++) sums[k] = (lanes){0};
+        for (long first = chunk * a->left_width / CHUNKS; first < end; first += most) {
+            long count = lesser(end - first, most);
+            product_block(a, first, count, made);
+            weight_block(a, first, count, weights);
+            struct ahead ahead = weights_ahead(a, first, most, end);
+            dots(weights, made, apart(a, count), sums, a->out, a->batch, &ahead);
+        }
+        for (long k = 0; k < size; k++) {
+            float sum = 0.0f;
+            for (long lane = 0; lane < LANES; lane++) sum += sums[k][lane];
+            a->sums[chunk * size + k] = sum;
+        }
+    }
+    free(made);
+    free(weights);
+    free(sums);
+}
+
+static void share_product(void (*function)(const void *, long, long), const struct product *a, long threads) {
+    long bounds[CHUNKS + 1];
+    for (long chunk = 0; chunk <= CHUNKS; chunk++) bounds[chunk] = chunk;
+    struct shares shares = {function, a, CHUNKS, bounds, 0, _mm_getcsr()};
+    if (!start || threads < 2 || a->batch * a->left_width * a->right_width * a->out < WORTH)
+        function(a, 0, CHUNKS);
+    else
+        start(take_shares, &shares, (unsigned)lesser(threads, CHUNKS), 0);
+}
+
+/* The layer without its bias. */
+EXPORT product(const struct product *a, long threads) { share_product(product_share, a, threads); }
+
+/* c (m, columns) = a (m, k) b (k, columns), of whole panels of b, whose rows are so far apart. */
+static void multiply_rows(const float *a, long a_row, const float *b, long b_row, float *c, long c_row, long m, long k,
+                          long columns, struct ahead *ahead, int lines) {
+    for (long column = 0; column < columns; column += 16 * VECTORS)
+        for (long row = 0; row < m; row += FEW) {
+            ask(ahead, lines);
+            multiply_panel(0, a + row * a_row, a_row, b + column, b_row, c + row * c_row + column, c_row,
+                           lesser(m - row, FEW), k);
         }
 }
+
+/* Copy to where nobody looks soon, past the cache. */
+static void put(float *to, const float *from, long count) {
+#ifdef __AVX512F__
+    long k = 0;
+    for (; k < count && (uintptr_t)(to + k) % 64; k++) to[k] = from[k];
+    for (; k + 16 <= count; k += 16) _mm512_stream_ps(to + k, _mm512_loadu_ps(from + k));
+    for (; k < count; k++) to[k] = from[k];
+#else
+    memcpy(to, from, (size_t)count * sizeof(float));
+#endif
+}
+
+static void product_back_share(const void *work, long low, long high) {
+    const struct product *a = work;
+    long width = a->right_width, whole = a->left_width * width;
+    long most = values_at_once(a, 2), rows = apart(a, most);
+    float *made = room_for(a->batch * rows), *weights = room_for(a->out * rows);
+    float *of_made = room_for(a->batch * rows), *of_weights = room_for(a->out * rows);
+    for (long chunk = low; chunk < high; chunk++) {
+        long end = (chunk + 1) * a->left_width / CHUNKS;
+        for (long first = chunk * a->left_width / CHUNKS; first < end; first += most) {
+            long count = lesser(end - first, most), row = apart(a, count);
+            product_block(a, first, count, made);
+            struct ahead ahead = weights_ahead(a, first, most, end);
+            multiply_rows(a->turned, a->batch, made, row, of_weights, row, a->out, a->batch, row, &ahead, LINES);
+            for (long o = 0; o < a->out; o++)
+                put(a->of_weight + o * whole + first * width, of_weights + o * row, count * width);
+            weight_block(a, first, count, weights);
+            multiply_rows(a->grad, a->out, weights, row, of_made, row, a->batch, a->out, row, &ahead, LINES);
+            for (long n = 0; n < a->batch; n++) {
+                const float *right = a->right + n * width, *left = a->left + n * a->left_width + first;
+                float *to_left = a->of_left + n * a->left_width + first;
+                float *to_right = a->of_right + (chunk * a->batch + n) * width;
+                for (long i = 0; i < count; i++) {
+                    const float *out = of_made + n * row + i * width;
+                    int32_t bit;
+                    if (a->words) {
+                        const int32_t *words = decisions(a, n, first + i, &bit);
+                        to_left[i] = product_row_back(width, 1, left[i], right, words, bit, out, to_right);
+                    } else {
+                        to_left[i] = product_row_back(width, 0, left[i], right, 0, 0, out, to_right);
+                    }
+                }
+            }
+        }
+    }
+    free(made);
+    free(weights);
+    free(of_made);
+    free(of_weights);
+}
+
+/* From the gradient of the layer's output to those of its weights and of both factors. */
+EXPORT product_back(const struct product *a, long threads) { share_product(product_back_share, a, threads); }
 
 /* ---- Vectors side by side, each times a number of its row ---- */
 
