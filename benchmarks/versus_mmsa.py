@@ -8,14 +8,15 @@ users run it, through its own loader, model and trainer; what it needs on a mach
 The script writes a pickle in MMSA's layout at the shape of its CMU-MOSI: 1,284, 229 and 686 utterances, text 50 x 768,
 audio 375 x 5, vision 500 x 20. Features are random; lengths are drawn as that corpus has them (``--lengths real``) or
 are all at their longest (``full``). MMSA reads the pickle each time, affectus a corpus that was imported from it once.
-Both have MMSA's published hyper-parameters for CMU-MOSI, which are the preset ``mosi`` of our models, one thread, and a
-process of its own for every measurement, in turns. An epoch is train and valid with the metrics on valid; the first is
-a warm-up. Where MMSA takes minutes for one, it is given some batches of each split, all alike in size, and its seconds
-are scaled up; ours are always of whole epochs.
+Both have MMSA's published hyper-parameters for CMU-MOSI, which are the preset ``mosi`` of our models, as many threads
+(``--threads``), and a process of its own for every measurement, in turns. An epoch is train and valid with the metrics
+on valid; the first is a warm-up. Where MMSA takes minutes for one, it is given some batches of each split, all alike in
+size, and its seconds are scaled up; ours are always of whole epochs.
 
-Seconds are those of the processor, which other programs disturb less; those of the clock stand beside them. The peak is
+Seconds are those of the processor with one thread, which other programs disturb less, and those of the clock with more;
+the others stand beside them. The peak is
 that of the whole process, libraries and data included. The floor is what the epoch's matrix products and convolutions
-would take at the speed of one large product, measured in the same process.
+would take at the speed of one large product on one thread, measured in the same process.
 """
 
 import argparse
@@ -96,12 +97,12 @@ class EnoughError(Exception):
     """Raised to end MMSA's training."""
 
 
-def mmsa_arguments(name: str, path: Path, folder: Path, device: str = "cpu") -> Any:
+def mmsa_arguments(name: str, path: Path, folder: Path, device: str = "cpu", threads: int = 1) -> Any:
     """Return what MMSA's loader and trainer take for a pickle, after what it needs with this PyTorch and device."""
     import torch
     from torch.optim import lr_scheduler
 
-    torch.set_num_threads(1)
+    torch.set_num_threads(threads)
     scheduler = lr_scheduler.ReduceLROnPlateau
 
     class Plateau(scheduler):  # type: ignore[misc,valid-type]
@@ -131,12 +132,14 @@ def mmsa_arguments(name: str, path: Path, folder: Path, device: str = "cpu") -> 
     return args
 
 
-def theirs(name: str, path: Path, epochs: int, batches: int | None, device: str = "cpu") -> dict[str, Any]:
+def theirs(
+    name: str, path: Path, epochs: int, batches: int | None, device: str = "cpu", threads: int = 1
+) -> dict[str, Any]:
     """Train MMSA's model, epochs after a warm-up."""
     import torch
 
     with tempfile.TemporaryDirectory() as folder:
-        args = mmsa_arguments(name, path, Path(folder), device)
+        args = mmsa_arguments(name, path, Path(folder), device, threads)
         from MMSA.data_loader import MMDataLoader
         from MMSA.models import AMIO
         from MMSA.trains import ATIO
@@ -188,7 +191,13 @@ def theirs(name: str, path: Path, epochs: int, batches: int | None, device: str 
 
 
 def ours(
-    name: str, corpus: Path, epochs: int, device: str = "cpu", precision: str = "fp32", compile: str = "off"
+    name: str,
+    corpus: Path,
+    epochs: int,
+    device: str = "cpu",
+    precision: str = "fp32",
+    compile: str = "off",
+    threads: int = 1,
 ) -> dict[str, Any]:
     """Train our model, epochs after a warm-up."""
     from affectus.api import train
@@ -209,6 +218,7 @@ def ours(
                 "compile": compile,
             },
             device=device,
+            threads=threads,
             report=lambda event: stamps.append(clocks()),
         )  # fmt: skip
         result = read_json(Path(folder) / "run" / "seed-0" / "result.json")
@@ -314,17 +324,21 @@ def anatomy(name: str, corpus_folder: Path) -> dict[str, Any]:
     return {"spent": spent, "operations": operations, "products_per_second": products_per_second()}
 
 
-def child_environment() -> dict[str, str]:
-    """Return the environment of a process that is measured: one thread."""
-    return os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+def child_environment(threads: int = 1) -> dict[str, str]:
+    """Return the environment of a process that is measured, with so many threads."""
+    return os.environ | {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
 
 
 def child(
-    script: str, *arguments: str, python: str = sys.executable, environment: Mapping[str, str] | None = None
+    script: str,
+    *arguments: str,
+    python: str = sys.executable,
+    environment: Mapping[str, str] | None = None,
+    threads: int = 1,
 ) -> dict[str, Any]:
     """Run a script's ``--child`` in a process of its own and return what it found."""
     command = [python, script, "--child", *arguments]
-    where = child_environment() | dict(environment or {})
+    where = child_environment(threads) | dict(environment or {})
     done = subprocess.run(command, capture_output=True, text=True, env=where)
     if done.returncode:
         sys.exit(f"{' '.join(command)} failed:\n{done.stderr[-3000:]}")
@@ -337,9 +351,10 @@ def compare(name: str, path: Path, corpus: Path, settings: argparse.Namespace) -
     found: dict[str, list[dict[str, Any]]] = {"theirs": [], "ours": []}
     batches = SAMPLED.get(name, 0) if settings.batches is None else settings.batches
     for _ in range(settings.repeats):
-        given = (name, str(path), str(settings.epochs), str(batches))
-        found["theirs"].append(child(__file__, "theirs", *given, python=settings.mmsa_python))
-        found["ours"].append(child(__file__, "ours", name, str(corpus), str(settings.epochs)))
+        last = (str(settings.epochs), str(settings.threads))
+        given = (name, str(path), *last, str(batches))
+        found["theirs"].append(child(__file__, "theirs", *given, python=settings.mmsa_python, threads=settings.threads))
+        found["ours"].append(child(__file__, "ours", name, str(corpus), *last, threads=settings.threads))
     inside = child(__file__, "anatomy", name, str(corpus))
 
     def pick(side: str, what: str) -> float:
@@ -347,9 +362,11 @@ def compare(name: str, path: Path, corpus: Path, settings: argparse.Namespace) -
 
     floor = inside["operations"] / inside["products_per_second"]
     # each repeat is a ratio of its own, since the load changes from one to the next
-    ratios = [a["seconds"] / b["seconds"] for a, b in zip(found["theirs"], found["ours"], strict=True)]
+    what = "seconds" if settings.threads == 1 else "seconds_wall"
+    ratios = [a[what] / b[what] for a, b in zip(found["theirs"], found["ours"], strict=True)]
     return {
         "name": name,
+        "threads": settings.threads,
         "speedup": statistics.median(ratios),
         "speedup_range": [min(ratios), max(ratios)],
         "memory_ratio": pick("ours", "peak_mib") / pick("theirs", "peak_mib"),
@@ -401,9 +418,11 @@ def main() -> None:
     if sys.argv[1:2] == ["--child"]:
         which, name, path, *rest = sys.argv[2:]
         if which == "theirs":
-            print("\n" + json.dumps(theirs(name, Path(path), int(rest[0]), int(rest[1]) or None)))
+            epochs, threads, batches = map(int, rest)
+            print("\n" + json.dumps(theirs(name, Path(path), epochs, batches or None, threads=threads)))
         elif which == "ours":
-            print(json.dumps(ours(name, Path(path), int(rest[0]))))
+            epochs, threads = map(int, rest)
+            print(json.dumps(ours(name, Path(path), epochs, threads=threads)))
         else:
             print(json.dumps(anatomy(name, Path(path))))
         return
@@ -413,6 +432,7 @@ def main() -> None:
     parser.add_argument("--lengths", choices=("real", "full"), default="real")
     parser.add_argument("--epochs", type=int, default=2, help="per measurement, after the warm-up")
     parser.add_argument("--repeats", type=int, default=1)
+    parser.add_argument("--threads", type=int, default=1, help="of each process")
     parser.add_argument("--batches", type=int, help="of each split for MMSA's epoch; 0 for all; default: all, mult 2")
     parser.add_argument("--json", type=Path, help="write the rows there")
     settings = parser.parse_args()

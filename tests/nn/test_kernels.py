@@ -11,6 +11,7 @@ from torch import Tensor
 
 from affectus.cli.doctor import _kernels
 from affectus.nn import kernels
+from affectus.nn.choosing import choose
 from affectus.nn.dropping import LargeDropout
 from affectus.nn.gru import BiGRU, LastGRU
 from affectus.nn.kernels import build
@@ -22,7 +23,7 @@ from affectus.nn.packing import Packing
 from affectus.nn.product import product_layer
 from affectus.nn.recurrent import BiGRUs, BiLSTMs
 from affectus.nn.stepping import equal_parts, in_step
-from affectus.nn.weighing import weigh
+from affectus.nn.weighing import attend, weigh
 from affectus.vocabulary import View
 
 compiled = pytest.mark.skipif(kernels.level() == kernels.NONE, reason="no kernels: no C compiler at installation")
@@ -142,6 +143,33 @@ def test_rows_side_by_side(both: Callable[..., None]) -> None:
 
 
 @compiled
+def test_rows_that_are_chosen(both: Callable[..., None]) -> None:
+    torch.manual_seed(1)
+    indexes = [None, torch.randint(0, 31, (30,)), torch.randint(0, 31, (30,)), None, torch.full((30,), 30)]
+    x = torch.randn(30, 40)
+
+    def run(x: Tensor) -> Tensor:
+        first, second, third = x.split([7, 16, 17], dim=1)
+        sources = [second, second, third, third, first]  # one whose rows all come first, one where they come last
+        return choose(list(zip(sources, indexes, strict=True)))
+
+    both(lambda: gradients(torch.nn.Identity(), x, run))
+    both(lambda: gradients(torch.nn.Identity(), x, lambda x: choose([(x, torch.tensor([3, 30, 3]))])))
+    both(
+        lambda: gradients(torch.nn.Identity(), x, lambda x: choose([(x, torch.zeros(0, dtype=torch.int64))]).sum() + x)
+    )
+
+
+@compiled
+@pytest.mark.parametrize("width", [1, 15, 40])
+def test_attention_over_a_row(both: Callable[..., None], width: int) -> None:
+    torch.manual_seed(1)
+    x = torch.randn(9, 2 * width) * 5
+    both(lambda: gradients(torch.nn.Identity(), x, lambda x: attend(*x.chunk(2, dim=1))))
+    assert attend(torch.full((1, width), torch.nan), torch.ones(1, width)).isnan().all()
+
+
+@compiled
 @pytest.mark.parametrize("dim", [1, 16, 37])
 def test_moments_of_a_step(both: Callable[..., None], dim: int) -> None:
     rows, step = torch.randn(23, dim) + 5.0, torch.arange(23) // 4
@@ -189,14 +217,6 @@ def test_a_product_with_a_layer_on_few_samples(both: Callable[..., None]) -> Non
                 layer, x, lambda x: product_layer(x.split([4, 5], 1), LargeDropout(0.5), layer)
             )
         )
-
-
-@compiled
-def test_a_product_with_a_layer_is_the_same_for_a_model_that_is_not_trained(both: Callable[..., None]) -> None:
-    torch.manual_seed(1)
-    layer, x = torch.nn.Linear(11 * 21, 9).eval(), torch.randn(5, 30)
-    with torch.inference_mode():
-        both(lambda: [product_layer(x.split([10, 20], dim=1), LargeDropout(0.5).eval(), layer)])
 
 
 @pytest.fixture

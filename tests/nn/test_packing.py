@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch.nn.utils.rnn import pack_padded_sequence
 
-from affectus.nn.packing import BLOCK_STEPS, Blocks, Packing, with_zero
+from affectus.nn.choosing import with_zero
+from affectus.nn.packing import BLOCK_STEPS, Blocks, Packing
 
 MASK = torch.tensor(
     [

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from affectus.nn.choosing import choose
 from affectus.nn.systems import LSTMSystem
 from affectus.testing import make_batch
 from affectus.vocabulary import View
@@ -47,8 +48,11 @@ def test_equals_single_cells_and_keeps_what_it_has_where_nothing_is(cells: bool,
     before, now, last = by_cells(system, batch.features, batch.masks, int(cells))
     torch.testing.assert_close(seen.last, last)
     for name in DIMS:
-        for rows, expected in ((seen.before[name], before), (seen.now[name], now)):
+        for choice, expected in ((seen.before[name], before), (seen.now[name], now)):
+            rows = choose([choice])
             padded = seen.packing.unpack(rows)
             assert len(rows) == len(expected)
             for b, t, state in expected:
                 torch.testing.assert_close(padded[b, t], state[name])
+    both = torch.cat([choose([choice]) for choice in (*seen.before.values(), *seen.now.values())], dim=1)
+    torch.testing.assert_close(seen.both(), both, rtol=0, atol=0)

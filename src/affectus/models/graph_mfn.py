@@ -40,6 +40,7 @@ from affectus.models.base import (
 )
 from affectus.models.options import check_size, modality_values
 from affectus.models.space import Real, one_of
+from affectus.nn.choosing import choose
 from affectus.nn.dropping import Dropout
 from affectus.nn.memory import GatedMemory
 from affectus.nn.stepping import in_step
@@ -289,7 +290,7 @@ class GraphMFN(Model):
         masks = {name: batch.masks[name] & batch.mask.unsqueeze(1) for name in self.inputs}
         seen = self.system(*in_step({name: batch.features[name] for name in masks}, masks, batch.view, zeros=False))
         nodes = {
-            name: torch.relu(_upon_both(layer, seen.before[name], seen.now[name]))
+            name: torch.relu(_upon_both(layer, choose([seen.before[name]]), choose([seen.now[name]])))
             for name, layer in self.singletons.items()
         }
         attended, efficacies = self.graph(nodes)

@@ -28,6 +28,7 @@ from affectus.nn.dropping import Dropout
 from affectus.nn.memory import GatedMemory
 from affectus.nn.stepping import in_step
 from affectus.nn.systems import LSTMSystem
+from affectus.nn.weighing import attend
 from affectus.objectives import Task
 from affectus.vocabulary import View
 
@@ -166,7 +167,6 @@ class MFN(Model):
             nn.ReLU(),
             Dropout(attention_dropout),
             nn.Linear(attention, 2 * total),
-            nn.Softmax(dim=1),
         )
         self.memory = GatedMemory(
             2 * total,
@@ -186,7 +186,7 @@ class MFN(Model):
         """Predict every task; extras: ``fused`` (B, width), the last states and the last memory."""
         masks = {name: batch.masks[name] & batch.mask.unsqueeze(1) for name in self.inputs}
         seen = self.system(*in_step({name: batch.features[name] for name in masks}, masks, batch.view, zeros=False))
-        cells = torch.cat([*seen.before.values(), *seen.now.values()], dim=1)  # (N, 2 * total)
-        attended = self.attention(cells) * cells
+        cells = seen.both()  # (N, 2 * total)
+        attended = attend(self.attention(cells), cells)
         fused = torch.cat([seen.last, seen.packing.last(self.memory(attended, seen.packing))], dim=1)
         return ModelOutput(self.heads(self.drop(torch.relu(self.dense(fused)))), {"fused": fused})

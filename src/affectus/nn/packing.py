@@ -15,7 +15,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from affectus.nn.kernels import count, own_kernels, places_of
+from affectus.nn.choosing import choose
 from affectus.nn.masking import front_order, zero_masked
 from affectus.nn.tracing import is_plain
 
@@ -97,19 +97,13 @@ class Packing:
         """Return the real steps (N, d) of (B, T, d)."""
         if self.padded:
             return zero_masked(x, self.mask).transpose(0, 1).flatten(0, 1)
-        return x.flatten(0, 1).index_select(0, self.index)
+        return choose([(x.flatten(0, 1), self.index)])
 
     def pack_together(self, parts: Sequence[Tensor]) -> Tensor:
         """Return the real steps of several (B, T, d) side by side, (N, sum of the widths)."""
-        kernels = None if self.padded else own_kernels(*parts)
-        if kernels is None:
+        if self.padded:
             return torch.cat([self.pack(x) for x in parts], dim=1)
-        parts, index = [x.contiguous() for x in parts], self.index.contiguous()
-        places, widths = places_of(parts), count([x.shape[2] for x in parts])
-        out = parts[0].new_empty(len(index), sum(x.shape[2] for x in parts))
-        given = places.data_ptr(), widths.data_ptr(), len(parts)
-        kernels.gather(*given, index.data_ptr(), out.data_ptr(), len(index))
-        return out
+        return choose([(x.flatten(0, 1), self.index) for x in parts])
 
     def unpack(self, rows: Tensor) -> Tensor:
         """Return (B, T, d), zero where masked, from (N, d)."""
@@ -137,11 +131,11 @@ class Packing:
 
     def last(self, rows: Tensor) -> Tensor:
         """Return each sample's last row (B, d) of (N, d); zero if it has none."""
-        return with_zero(rows).index_select(0, self.rows_of(self.lengths))
+        return choose([(rows, self.rows_of(self.lengths))])
 
     def first(self, rows: Tensor) -> Tensor:
         """Return each sample's first row (B, d) of (N, d); zero if it has none."""
-        return with_zero(rows).index_select(0, self.rows_of(self.lengths.clamp(max=1)))
+        return choose([(rows, self.rows_of(self.lengths.clamp(max=1)))])
 
     @cached_property
     def turned(self) -> Tensor:
@@ -212,11 +206,6 @@ class Blocks:
 def _up(count: int, multiple: int) -> int:
     """Return the next multiple that is not smaller."""
     return -(-count // multiple) * multiple
-
-
-def with_zero(rows: Tensor) -> Tensor:
-    """Append a row of zeros, which row number N then means."""
-    return torch.cat([rows, rows.new_zeros(1, rows.shape[-1])])
 
 
 def steps_before(rows: Tensor, sizes: list[int], begin: int = 0, end: int | None = None) -> Tensor:

@@ -46,8 +46,7 @@ def product_layer(vectors: Iterable[Tensor], drop: LargeDropout, layer: nn.Modul
     assert isinstance(layer, nn.Linear)
     *some, last = vectors
     small = last.dtype == torch.float32 and last.device.type == "cpu" and last.shape[0] > 0
-    worth = layer.training or kernels_for(last) is not None
-    if is_plain() or not (worth and small):
+    if is_plain() or not (layer.training and small):
         whole: Tensor = layer(drop(outer_product([*some, last])))
         return whole
     left = outer_product(some) if some else last.new_ones(len(last), 1)

@@ -13,10 +13,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from affectus.nn.choosing import choose
 from affectus.nn.gru import gru_with_dropout
 from affectus.nn.kernels import kernels_for
 from affectus.nn.lstm import lstm_with_dropout
-from affectus.nn.packing import Packing, with_zero
+from affectus.nn.packing import Packing
 from affectus.nn.tracing import State, Stepped, apart, run_steps
 
 
@@ -151,7 +152,7 @@ class _BiRecurrents(nn.Module):
                     None if drop is None else drop[direction][packing.order],
                     packing.sizes,
                 )
-                parts.append(with_zero(states).index_select(0, packing.rows_of(rank).flatten()))
+                parts.append(choose([(states, packing.rows_of(rank).flatten())]))
             found[name] = torch.cat(parts, dim=-1).view(*mask.shape, -1)
         return found
 

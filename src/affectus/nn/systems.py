@@ -6,8 +6,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from affectus.nn.choosing import Choice, choose
 from affectus.nn.lstm import LSTM
-from affectus.nn.packing import Packing, with_zero
+from affectus.nn.packing import Packing
 
 
 @dataclass(frozen=True, eq=False)
@@ -16,15 +17,19 @@ class SystemStates:
 
     Attributes:
         packing: of the steps at which any modality is there.
-        before: (N, sum of the sizes) of each packed step, all modalities' cells (or states) before it.
-        now: (N, sum of the sizes) and after it.
+        before: per modality, where its cell (or state) before each packed step is found.
+        now: and that after it.
         last: (B, sum of the sizes) all modalities' states at the end; zero for a modality that was never there.
     """
 
     packing: Packing
-    before: dict[str, Tensor]
-    now: dict[str, Tensor]
+    before: dict[str, Choice]
+    now: dict[str, Choice]
     last: Tensor
+
+    def both(self) -> Tensor:
+        """Return all modalities' cells (or states) before each step, then after it: (N, 2 * sum of the sizes)."""
+        return choose([*self.before.values(), *self.now.values()])
 
 
 class LSTMSystem(nn.Module):
@@ -50,7 +55,9 @@ class LSTMSystem(nn.Module):
         """
         union = torch.stack([masks[name] for name in self.layers]).any(dim=0)
         packing = Packing(union)
-        before, now, last = {}, {}, []
+        before: dict[str, Choice] = {}
+        now: dict[str, Choice] = {}
+        last = []
         for name, layer in self.layers.items():
             assert isinstance(layer, LSTM)
             if packing.padded:
@@ -58,9 +65,9 @@ class LSTMSystem(nn.Module):
                 rows = own.pack(features[name])
                 states, shown = layer.cells(rows, own) if self.cells else (layer.rows(rows, own),) * 2
                 last.append(own.last(states))
-                now[name] = shown  # which stays at a masked step
+                now[name] = shown, None  # which stays at a masked step
                 first = shown.new_zeros(union.shape[0], shown.shape[1])
-                before[name] = torch.cat([first, shown]).narrow(0, 0, union.shape[0] * union.shape[1])
+                before[name] = torch.cat([first, shown]).narrow(0, 0, union.shape[0] * union.shape[1]), None
                 continue
             alike = torch.equal(masks[name], union)
             own = packing if alike else Packing(masks[name])
@@ -68,7 +75,7 @@ class LSTMSystem(nn.Module):
             states, shown = layer.cells(rows, own) if self.cells else (layer.rows(rows, own),) * 2
             last.append(own.last(states))
             # where a modality is missing, what was there before it stays
-            kept, rank = with_zero(shown), masks[name].cumsum(dim=1)
-            before[name] = kept.index_select(0, own.rows_of(rank - masks[name].long()).flatten()[packing.index])
-            now[name] = shown if alike else kept.index_select(0, own.rows_of(rank).flatten()[packing.index])
+            rank = masks[name].cumsum(dim=1)
+            before[name] = shown, own.rows_of(rank - masks[name].long()).flatten()[packing.index]
+            now[name] = shown, None if alike else own.rows_of(rank).flatten()[packing.index]
         return SystemStates(packing, before, now, torch.cat(last, dim=1))

@@ -1,4 +1,4 @@
-"""Vectors side by side, each times a number of its own: what a node of a dynamic fusion graph sees."""
+"""Vectors times numbers: side by side, as a node of a dynamic fusion graph sees them; by a softmax, as MFN attends."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from affectus.nn.kernels import count, kernels_for, places_of
+from affectus.nn.kernels import Arrays, count, kernels_for, places_of
 from affectus.nn.precision import in_full
 
 
@@ -57,3 +57,47 @@ class _Weigh(torch.autograd.Function):
         given = (places.data_ptr(), widths.data_ptr(), len(parts), numbers.data_ptr(), len(parts))
         kernels.weigh_back(*given, grad.data_ptr(), len(grad), to.data_ptr(), of_numbers.data_ptr())
         return of_numbers, *of_parts
+
+
+def attend(scores: Tensor, values: Tensor) -> Tensor:
+    """Return ``softmax(scores) * values``, row by row, all (N, width)."""
+    if kernels_for(scores) is None or not scores.shape[1]:
+        return torch.softmax(scores, dim=1) * values
+    found: Tensor = in_full(_Attend.apply, scores, values)
+    return found
+
+
+class _Attend(torch.autograd.Function):
+    """By the kernels, in one pass forward and one back."""
+
+    @staticmethod
+    def forward(ctx: Any, scores: Tensor, values: Tensor) -> Tensor:
+        """Run."""
+        kernels = kernels_for(scores)
+        assert kernels is not None
+        scores, values = scores.contiguous(), values.contiguous()
+        weights, out = torch.empty_like(scores), torch.empty_like(scores)
+        arrays = Arrays("attention", *scores.shape, scores=scores, values=values, weights=weights, out=out)
+        kernels.attend(arrays, torch.get_num_threads())
+        ctx.save_for_backward(weights, values)
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
+        """Go back."""
+        weights, values = ctx.saved_tensors
+        kernels = kernels_for(weights)
+        assert kernels is not None
+        of_scores, of_values = torch.empty_like(weights), torch.empty_like(weights)
+        arrays = Arrays(
+            "attention",
+            *weights.shape,
+            values=values,
+            weights=weights,
+            out=grad.contiguous(),
+            of_scores=of_scores,
+            of_values=of_values,
+        )
+        kernels.attend_back(arrays, torch.get_num_threads())
+        return of_scores, of_values

@@ -25,7 +25,7 @@ NONE = "none"
 FUNCTIONS = {
     **{"lstm": 4, "lstm_back": 5, "gru": 5, "gru_back": 6, "memory": 7, "memory_back": 8},
     **{"product": 1, "product_back": 1, "pack": 5, "weigh": 6, "weigh_back": 8},
-    **{"means": 7, "gather": 5, "moments": 4},
+    **{"means": 7, "gather": 1, "gather_back": 1, "moments": 4, "attend": 1, "attend_back": 1},
 }
 """How many numbers and addresses each takes after its first argument, :class:`Arrays` or an address."""
 PANEL = 32
@@ -36,10 +36,12 @@ FIELDS = {
     "lstm": "gates cells squashed states slopes given of_cells carried carried_cell keep seen zeros",
     "gru": "gates product states bias keep seen slopes of_product given carried room zeros",
     "product": "left right weight words sums grad turned of_weight of_left of_right",
+    "choice": "table out",
+    "attention": "scores values weights out of_scores of_values",
     "memory": "hidden keep gates bias candidate memory slopes of_hidden of_candidate given carried zeros",
 }
 """Of each structure in ``kernels.c``, the arrays after the widths."""
-WIDTHS = {"lstm": 1, "gru": 1, "memory": 2, "product": 5}
+WIDTHS = {"lstm": 1, "gru": 1, "memory": 2, "product": 5, "choice": 3, "attention": 2}
 
 
 class Arrays:
@@ -61,7 +63,7 @@ class Arrays:
             if x is None:
                 addresses.append(0)
                 continue
-            assert x.dtype in (torch.float32, torch.int32), name
+            assert x.dtype in (torch.float32, torch.int32, torch.int64), name
             assert x.device.type == "cpu", name
             assert x.is_contiguous(), name
             addresses.append(x.data_ptr())
