@@ -219,6 +219,14 @@ def test_a_product_with_a_layer_on_few_samples(both: Callable[..., None]) -> Non
         )
 
 
+@compiled
+def test_a_product_with_a_layer_that_is_not_trained(both: Callable[..., None]) -> None:
+    torch.manual_seed(1)
+    layer, drop, x = torch.nn.Linear(11 * 21, 9).eval(), LargeDropout(0.5).eval(), torch.randn(5, 30)
+    with torch.inference_mode():
+        both(lambda: [product_layer(x.split([10, 20], dim=1), drop, layer)])
+
+
 @pytest.fixture
 def threads() -> Iterator[Callable[[int], None]]:
     """Set how many threads there are, within a test."""

@@ -46,7 +46,8 @@ def product_layer(vectors: Iterable[Tensor], drop: LargeDropout, layer: nn.Modul
     assert isinstance(layer, nn.Linear)
     *some, last = vectors
     small = last.dtype == torch.float32 and last.device.type == "cpu" and last.shape[0] > 0
-    if is_plain() or not (layer.training and small):
+    worth = layer.training or (not torch.is_grad_enabled() and kernels_for(last) is not None)
+    if is_plain() or not (worth and small):
         whole: Tensor = layer(drop(outer_product([*some, last])))
         return whole
     left = outer_product(some) if some else last.new_ones(len(last), 1)
