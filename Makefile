@@ -18,7 +18,7 @@ help: ## list the targets
 
 install: $(READY) ## make .venv and install affectus with its tools
 
-$(READY): pyproject.toml hatch_build.py src/affectus/nn/kernels/build.py src/affectus/nn/kernels/kernels.c
+$(READY): pyproject.toml hatch_build.py src/affectus/nn/kernels/build.py $(wildcard src/affectus/nn/kernels/*.[ch])
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "affectus needs Python 3.11 or newer: make PYTHON=python3.12 ...")'
 	@echo 'Installing into $(VENV); PyTorch is large, so this takes some minutes.'
 	$(PYTHON) -m venv $(VENV)

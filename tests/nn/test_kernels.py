@@ -289,9 +289,9 @@ def test_results_do_not_depend_on_how_many_threads_there_are(
 
 
 @compiled
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere PyTorch starts its threads in another way")
 def test_threads_are_those_of_pytorch() -> None:
-    if sys.platform == "linux":
-        assert kernels._starter() is not None
+    assert kernels._starter() is not None
 
 
 @compiled

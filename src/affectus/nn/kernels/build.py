@@ -17,6 +17,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 SOURCE = HERE / "kernels.c"
+"""What is compiled; it includes the headers beside it."""
 FLAGS = (
     *("-O3", "-shared", "-fPIC", "-fvisibility=hidden", "-std=c11"),
     # what lets loops become vector instructions and keeps their results: no error numbers, no traps, fused products
@@ -31,7 +32,8 @@ LEVELS = {
 
 def stamp() -> str:
     """Return what tells the source of a library."""
-    return hashlib.sha256(SOURCE.read_bytes()).hexdigest()[:16]
+    source = b"".join(path.read_bytes() for path in [SOURCE, *sorted(SOURCE.parent.glob("*.h"))])
+    return hashlib.sha256(source).hexdigest()[:16]
 
 
 def library(level: str) -> Path:
