@@ -39,9 +39,7 @@ class _Weigh(torch.autograd.Function):
         assert kernels is not None
         numbers, parts = numbers.contiguous(), tuple(part.contiguous() for part in parts)
         out = numbers.new_empty(len(numbers), sum(part.shape[1] for part in parts))
-        places, widths = places_of(parts), count([part.shape[1] for part in parts])
-        given = (places.data_ptr(), widths.data_ptr(), len(parts), numbers.data_ptr(), len(parts))
-        kernels.weigh(*given, out.data_ptr(), len(out))
+        kernels.weigh(_weighing(numbers, parts, out), torch.get_num_threads())
         ctx.save_for_backward(numbers, *parts)
         return out
 
@@ -50,13 +48,19 @@ class _Weigh(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, ...]:
         """Go back."""
         numbers, *parts = ctx.saved_tensors
-        kernels, grad = kernels_for(numbers), grad.contiguous()
+        kernels = kernels_for(numbers)
         assert kernels is not None
         of_numbers, of_parts = torch.empty_like(numbers), [torch.empty_like(part) for part in parts]
-        places, widths, to = places_of(parts), count([part.shape[1] for part in parts]), places_of(of_parts)
-        given = (places.data_ptr(), widths.data_ptr(), len(parts), numbers.data_ptr(), len(parts))
-        kernels.weigh_back(*given, grad.data_ptr(), len(grad), to.data_ptr(), of_numbers.data_ptr())
+        arrays = _weighing(numbers, parts, grad.contiguous(), of_places=places_of(of_parts), of_numbers=of_numbers)
+        kernels.weigh_back(arrays, torch.get_num_threads())
         return of_numbers, *of_parts
+
+
+def _weighing(numbers: Tensor, parts: Sequence[Tensor], out: Tensor, **back: Tensor) -> Arrays:
+    """Return what the kernels take; ``out`` is the result, or its gradient."""
+    widths = count([part.shape[1] for part in parts])
+    given = {"places": places_of(parts), "widths": widths, "numbers": numbers, "out": out, **back}
+    return Arrays("weighing", *out.shape, len(parts), **given)
 
 
 def attend(scores: Tensor, values: Tensor) -> Tensor:

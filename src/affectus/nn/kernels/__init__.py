@@ -24,7 +24,7 @@ SWITCH = "AFFECTUS_KERNELS"
 NONE = "none"
 FUNCTIONS = {
     **{"lstm": 4, "lstm_back": 5, "gru": 5, "gru_back": 6, "memory": 7, "memory_back": 8},
-    **{"product": 1, "product_back": 1, "pack": 5, "weigh": 6, "weigh_back": 8},
+    **{"product": 1, "product_back": 1, "pack": 6, "weigh": 1, "weigh_back": 1},
     **{"means": 7, "gather": 1, "gather_back": 1, "moments": 4, "attend": 1, "attend_back": 1},
 }
 """How many numbers and addresses each takes after its first argument, :class:`Arrays` or an address."""
@@ -37,11 +37,12 @@ FIELDS = {
     "gru": "gates product states bias keep seen slopes of_product given carried room zeros",
     "product": "left right weight words sums grad turned of_weight of_left of_right",
     "choice": "table out",
+    "weighing": "places widths numbers out of_places of_numbers",
     "attention": "scores values weights out of_scores of_values",
     "memory": "hidden keep gates bias candidate memory slopes of_hidden of_candidate given carried zeros",
 }
 """Of each structure in ``kernels.c``, the arrays after the widths."""
-WIDTHS = {"lstm": 1, "gru": 1, "memory": 2, "product": 5, "choice": 3, "attention": 2}
+WIDTHS = {"lstm": 1, "gru": 1, "memory": 2, "product": 5, "choice": 3, "attention": 2, "weighing": 3}
 
 
 class Arrays:
@@ -77,7 +78,7 @@ def pack(kernels: Any, weights: Tensor) -> Tensor:
     """Return a matrix (k, n), of any strides, as the kernels multiply with it from the right."""
     k, n = weights.shape
     packed = weights.new_empty(-(-n // PANEL) * PANEL * k)
-    kernels.pack(weights.data_ptr(), packed.data_ptr(), k, n, *weights.stride())
+    kernels.pack(weights.data_ptr(), packed.data_ptr(), k, n, *weights.stride(), torch.get_num_threads())
     return packed
 
 

@@ -69,22 +69,6 @@ typedef float lanes __attribute__((vector_size(64), aligned(4), may_alias));
 #endif
 #define PANEL 32 /* columns that stand together in packed weights */
 
-/* Weights b (k, n), element (j, i) of which is at j * down + i * right, as panels of 32 columns, the last one filled up
-   with zeros: (panels, k, 32). */
-EXPORT pack(const float *b, float *packed, long k, long n, long down, long right) {
-    for (long first = 0; first < n; first += PANEL, packed += k * PANEL) {
-        long count = n - first < PANEL ? n - first : PANEL;
-        const float *from = b + first * right;
-        if (count < PANEL)
-            for (long j = 0; j < k * PANEL; j++) packed[j] = 0.0f;
-        if (right == 1)
-            for (long j = 0; j < k; j++) memcpy(packed + j * PANEL, from + j * down, (size_t)count * sizeof(float));
-        else /* along what stands together, if anything does */
-            for (long i = 0; i < count; i++)
-                for (long j = 0; j < k; j++) packed[j * PANEL + i] = from[j * down + i * right];
-    }
-}
-
 /* Some rows of c, and 16 * VECTORS columns: a b, or c + a b. */
 #define BLOCK(rows)                                                                               \
     ROWS block_##rows(const int adding, const float *a, long a_row, const float *b, const long b_row, float *c,    \
@@ -210,4 +194,41 @@ static void share_evenly(void (*function)(const void *, long, long), const void 
     for (long i = 0; i <= threads; i++) bounds[i] = i * things / threads;
     struct shares shares = {function, work, threads, bounds, 0, _mm_getcsr()};
     start(take_shares, &shares, (unsigned)threads, 0);
+}
+
+/* ---- Weights as the products want them ---- */
+
+struct packing {
+    const float *b;
+    float *packed;
+    long k, n, down, right;
+};
+
+#define STRETCH 16 /* rows whose numbers are put in place while they are in the nearest cache */
+
+static void pack_share(const void *work, long low, long high) {
+    const struct packing *a = work;
+    for (long panel = low; panel < high; panel++) {
+        long first = panel * PANEL, count = lesser(a->n - first, PANEL), right = a->right;
+        const float *from = a->b + first * right;
+        float *packed = a->packed + panel * a->k * PANEL;
+        if (count < PANEL)
+            for (long j = 0; j < a->k * PANEL; j++) packed[j] = 0.0f;
+        if (right == 1) {
+            for (long j = 0; j < a->k; j++)
+                memcpy(packed + j * PANEL, from + j * a->down, (size_t)count * sizeof(float));
+            continue;
+        }
+        for (long some = 0; some < a->k; some += STRETCH)
+            for (long i = 0; i < count; i++) /* along what stands together, if anything does */
+                for (long j = some; j < lesser(some + STRETCH, a->k); j++)
+                    packed[j * PANEL + i] = from[j * a->down + i * right];
+    }
+}
+
+/* Weights b (k, n), element (j, i) of which is at j * down + i * right, as panels of 32 columns, the last one filled up
+   with zeros: (panels, k, 32). */
+EXPORT pack(const float *b, float *packed, long k, long n, long down, long right, long threads) {
+    struct packing packing = {b, packed, k, n, down, right};
+    share_evenly(pack_share, &packing, (n + PANEL - 1) / PANEL, 16 * k * PANEL, threads);
 }

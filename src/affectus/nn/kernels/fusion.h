@@ -282,25 +282,42 @@ EXPORT product_back(const struct product *a, long threads) { share_product(produ
 
 /* ---- Vectors side by side, each times a number of its row ---- */
 
-/* out (rows, sum of the widths) from parts (rows, width); the numbers of a row stand `apart` numbers after the last's. */
-EXPORT weigh(const float *const *parts, const long *widths, long count, const float *numbers, long apart, float *out,
-             long rows) {
-    for (long n = 0; n < rows; n++)
-        for (long p = 0; p < count; p++) {
-            product_row(widths[p], 0, numbers[n * apart + p], parts[p] + n * widths[p], 0, 0, out);
-            out += widths[p];
+struct weighing {
+    long rows, width, parts;    /* the width is the sum of the parts' */
+    const int64_t *places;      /* where each part (rows, its width) lies */
+    const int64_t *widths;      /* of each part */
+    const float *numbers;       /* (rows, parts) */
+    float *out;                 /* (rows, width); back, its gradient */
+    const int64_t *of_places;   /* where the gradient of each part lies */
+    float *of_numbers;          /* as numbers */
+};
+
+static void weigh_share(const void *work, long low, long high) {
+    const struct weighing *a = work;
+    float *out = a->out + low * a->width;
+    for (long n = low; n < high; n++)
+        for (long p = 0; p < a->parts; out += a->widths[p++]) {
+            const float *part = (const float *)(intptr_t)a->places[p] + n * a->widths[p];
+            product_row(a->widths[p], 0, a->numbers[n * a->parts + p], part, 0, 0, out);
         }
 }
 
-/* The gradient of out to those of the parts and of the numbers (rows, count). */
-EXPORT weigh_back(const float *const *parts, const long *widths, long count, const float *numbers, long apart,
-                  const float *of_out, long rows, float *const *of_parts, float *of_numbers) {
-    for (long n = 0; n < rows; n++)
-        for (long p = 0; p < count; p++) {
-            long width = widths[p];
-            float *to = of_parts[p] + n * width;
+EXPORT weigh(const struct weighing *a, long threads) { share_evenly(weigh_share, a, a->rows, a->width, threads); }
+
+static void weigh_back_share(const void *work, long low, long high) {
+    const struct weighing *a = work;
+    const float *of_out = a->out + low * a->width;
+    for (long n = low; n < high; n++)
+        for (long p = 0; p < a->parts; of_out += a->widths[p++]) {
+            long width = a->widths[p], number = n * a->parts + p;
+            const float *part = (const float *)(intptr_t)a->places[p] + n * width;
+            float *to = (float *)(intptr_t)a->of_places[p] + n * width;
             for (long k = 0; k < width; k++) to[k] = 0.0f;
-            *of_numbers++ = product_row_back(width, 0, numbers[n * apart + p], parts[p] + n * width, 0, 0, of_out, to);
-            of_out += width;
+            a->of_numbers[number] = product_row_back(width, 0, a->numbers[number], part, 0, 0, of_out, to);
         }
+}
+
+/* From the gradient `out` to those of the parts and of the numbers. */
+EXPORT weigh_back(const struct weighing *a, long threads) {
+    share_evenly(weigh_back_share, a, a->rows, 2 * a->width, threads);
 }
