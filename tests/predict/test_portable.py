@@ -71,6 +71,12 @@ def test_what_is_exported_says_what_affectus_says(case: Case) -> None:
             np.testing.assert_allclose(found[task].numpy()[real], values[real], atol=1e-5)
 
 
+def test_a_network_over_sequences_is_exported(tmp_path: Path) -> None:
+    """One for all where it is quick, so that a shape that an export may not look at is found at once."""
+    case = next(case for case in NETWORKS if str(case) == "blanchard-unaligned")
+    check(replace(case, tasks=("polarity",)), (Format.TORCH_EXPORT,), tmp_path)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("case", NETWORKS, ids=str)
 def test_every_network_is_exported(case: Case, tmp_path: Path) -> None:

@@ -16,7 +16,8 @@ def zero_masked(x: Tensor, mask: Tensor) -> Tensor:
     """
     if x.dtype == torch.bool:  # onnxruntime chooses between numbers alone
         return x & mask.unsqueeze(-1)
-    if x.numel() >= MANY and x.device.type == "cpu" and x.shape[:-1] == mask.shape and not is_plain():
+    # plain form is asked for first: an export would be bound to sizes that it sees compared
+    if not is_plain() and x.numel() >= MANY and x.device.type == "cpu" and x.shape[:-1] == mask.shape:
         masked = (~mask).flatten().nonzero().squeeze(1)
         if not len(masked):
             return x
