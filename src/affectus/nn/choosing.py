@@ -23,11 +23,9 @@ def choose(parts: Sequence[Choice]) -> Tensor:
         return chosen[0] if len(chosen) == 1 else torch.cat(chosen, dim=1)
     if len(parts) == 1 and parts[0][1] is None:
         return parts[0][0]
-    sources: list[Tensor] = []
-    for x, _ in parts:
-        if not any(x is other for other in sources):
-            sources.append(x)
-    whose = [next(i for i, other in enumerate(sources) if x is other) for x, _ in parts]
+    sources = list({id(x): x for x, _ in parts}.values())
+    numbers = {id(x): number for number, x in enumerate(sources)}
+    whose = [numbers[id(x)] for x, _ in parts]
     found: Tensor = in_full(_Choose.apply, whose, [index for _, index in parts], *sources)
     return found
 

@@ -15,12 +15,14 @@ from torch.autograd.function import once_differentiable
 
 from affectus.nn.dropping import LEVELS, WORD, LargeDropout, draw_words
 from affectus.nn.kept import gradient_like
-from affectus.nn.kernels import CHUNKS, Arrays, kernels_for
+from affectus.nn.kernels import Arrays, kernels_for
 from affectus.nn.precision import in_full
 from affectus.nn.tracing import is_plain
 
 PART = 150_000
 """Numbers of the product that are made at once: 0.6 MB."""
+CHUNKS = 8
+"""Parts of the product that a kernel sums up by themselves, so that no sum depends on how many threads there are."""
 OUTPUTS = 16
 """Rows of the weight's gradient that are written at once; of more, each part would go through memory twice."""
 
@@ -192,7 +194,7 @@ class _Parts:
 
     def arrays(self, weight: Tensor, **arrays: Tensor) -> Arrays:
         """Return what the kernels take for all parts and a layer's weights (out, L * R)."""
-        widths = (len(self.left), self.length, self.width, len(weight), self.size)
+        widths = (len(self.left), self.length, self.width, len(weight), self.size, CHUNKS)
         words = self.words if self.dropping else None
         return Arrays("product", *widths, left=self.left, right=self.right, words=words, weight=weight, **arrays)
 

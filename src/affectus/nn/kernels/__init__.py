@@ -30,8 +30,6 @@ FUNCTIONS = {
 """How many numbers and addresses each takes after its first argument, :class:`Arrays` or an address."""
 PANEL = 32
 """Columns of packed weights that stand together."""
-CHUNKS = 8
-"""Sums of a product with a layer that stand apart, to be added by who calls."""
 FIELDS = {
     "lstm": "gates cells squashed states slopes given of_cells carried carried_cell keep seen zeros",
     "gru": "gates product states bias keep seen slopes of_product given carried room zeros",
@@ -42,7 +40,7 @@ FIELDS = {
     "memory": "hidden keep gates bias candidate memory slopes of_hidden of_candidate given carried zeros",
 }
 """Of each structure in ``kernels.c``, the arrays after the widths."""
-WIDTHS = {"lstm": 1, "gru": 1, "memory": 2, "product": 5, "choice": 3, "attention": 2, "weighing": 3}
+WIDTHS = {"lstm": 1, "gru": 1, "memory": 2, "product": 6, "choice": 3, "attention": 2, "weighing": 3}
 
 
 class Arrays:

@@ -122,7 +122,7 @@ ROWS multiply(const int adding, const float *a, long a_row, const float *b, floa
             multiply_panel(adding, a, a_row, b + some, PANEL, c + column + some, c_row, m, k);
     for (long row = 0; column < n && row < m; row += FEW) { /* columns that do not fill a panel */
         float whole[FEW * PANEL];
-        long rows = m - row < FEW ? m - row : FEW;
+        long rows = lesser(m - row, FEW);
         for (long some = 0; some < PANEL; some += 16 * VECTORS)
             multiply_panel(0, a + row * a_row, a_row, b + some, PANEL, whole + some, PANEL, rows, k);
         for (long r = 0; r < rows; r++)
@@ -161,39 +161,44 @@ static void take_shares(void *given) {
     _mm_setcsr(mode);
 }
 
+static inline int is_worth(long threads, long cost) { return start && threads > 1 && cost >= WORTH; }
+
+static void begin(void (*function)(const void *, long, long), const void *work, long count, const long *bounds) {
+    struct shares shares = {function, work, count, bounds, 0, _mm_getcsr()};
+    start(take_shares, &shares, (unsigned)count, 0);
+}
+
 /* Do a function's work on all samples; those of a step are the first `sizes[step]`, no more than in the step before.
    A share has as many rows as another. No result depends on how they are shared out. */
 static void share(void (*function)(const void *, long, long), const void *work, long steps, const int64_t *sizes,
                   long cost, long threads) {
     long samples = steps ? sizes[0] : 0, rows = 0;
     for (long step = 0; step < steps; step++) rows += sizes[step];
-    threads = lesser(threads, MOST);
-    if (!start || threads < 2 || samples < 2 || rows * cost < WORTH) {
+    threads = lesser(lesser(threads, MOST), samples);
+    if (!is_worth(threads, rows * cost)) {
         function(work, 0, samples);
         return;
     }
-    long bounds[MOST + 1] = {0}, length = steps, some = 0;
-    struct shares shares = {.function = function, .work = work, .bounds = bounds, .mode = _mm_getcsr()};
+    long bounds[MOST + 1] = {0}, count = 0, length = steps, some = 0;
     for (long sample = 0; sample < samples; sample++) { /* of falling length */
         while (sizes[length - 1] <= sample) length--;
         some += length;
-        if (some * threads >= rows * (shares.count + 1)) bounds[++shares.count] = sample + 1;
+        if (some * threads >= rows * (count + 1)) bounds[++count] = sample + 1;
     }
-    start(take_shares, &shares, (unsigned)threads, 0);
+    begin(function, work, count, bounds);
 }
 
 /* Do a function's work on so many things, none of which has more to do than another. */
 static void share_evenly(void (*function)(const void *, long, long), const void *work, long things, long cost,
                          long threads) {
     threads = lesser(lesser(threads, MOST), things);
-    if (!start || threads < 2 || things * cost < WORTH) {
+    if (!is_worth(threads, things * cost)) {
         function(work, 0, things);
         return;
     }
     long bounds[MOST + 1];
     for (long i = 0; i <= threads; i++) bounds[i] = i * things / threads;
-    struct shares shares = {function, work, threads, bounds, 0, _mm_getcsr()};
-    start(take_shares, &shares, (unsigned)threads, 0);
+    begin(function, work, threads, bounds);
 }
 
 /* ---- Weights as the products want them ---- */

@@ -9,19 +9,19 @@
 struct product {
     long batch, left_width, right_width, out;
     long size;             /* values on the left of a part of `words` */
+    long chunks;           /* of the values on the left, so that no sum depends on how many threads there are */
     const float *left;     /* (batch, left_width) */
     const float *right;    /* (batch, right_width) */
     const float *weight;   /* (out, left_width * right_width) */
     const int32_t *words;  /* (parts / 32, batch, size * right_width): part n has bit n % 32; null to drop nothing */
-    float *sums;           /* (CHUNKS, out, batch): what the layer makes of a chunk */
+    float *sums;           /* (chunks, out, batch): what the layer makes of a chunk */
     const float *grad;     /* (batch, out): of the layer's output */
     const float *turned;   /* (out, batch): the same */
     float *of_weight;      /* as weight */
     float *of_left;        /* as left */
-    float *of_right;       /* (CHUNKS, batch, right_width): added to */
+    float *of_right;       /* (chunks, batch, right_width): added to */
 };
 
-#define CHUNKS 8    /* of the values on the left, so that sums do not depend on how many threads there are */
 #define ROOM 500000 /* bytes that the blocks of a thread may take, to stay in the cache */
 #define LANES 16
 #define LINES 12    /* of the cache that are asked for ahead with each block that is multiplied */
@@ -186,9 +186,9 @@ static void product_share(const void *work, long low, long high) {
     float *made = room_for(a->batch * row), *weights = room_for(a->out * row);
     lanes *sums = (lanes *)room_for(size * LANES);
     for (long chunk = low; chunk < high; chunk++) {
-        long end = (chunk + 1) * a->left_width / CHUNKS;
+        long end = (chunk + 1) * a->left_width / a->chunks;
         for (long k = 0; k < size; k++) sums[k] = (lanes){0};
-        for (long first = chunk * a->left_width / CHUNKS; first < end; first += most) {
+        for (long first = chunk * a->left_width / a->chunks; first < end; first += most) {
             long count = lesser(end - first, most);
             product_block(a, first, count, made);
             weight_block(a, first, count, weights);
@@ -207,7 +207,7 @@ static void product_share(const void *work, long low, long high) {
 }
 
 static void share_product(void (*function)(const void *, long, long), const struct product *a, long threads) {
-    share_evenly(function, a, CHUNKS, a->batch * a->left_width * a->right_width / CHUNKS * a->out, threads);
+    share_evenly(function, a, a->chunks, a->batch * a->left_width * a->right_width / a->chunks * a->out, threads);
 }
 
 /* The layer without its bias. */
@@ -215,10 +215,10 @@ EXPORT product(const struct product *a, long threads) { share_product(product_sh
 
 /* c (m, columns) = a (m, k) b (k, columns), of whole panels of b, whose rows are so far apart. */
 static void multiply_rows(const float *a, long a_row, const float *b, long b_row, float *c, long c_row, long m, long k,
-                          long columns, struct ahead *ahead, int lines) {
+                          long columns, struct ahead *ahead) {
     for (long column = 0; column < columns; column += 16 * VECTORS)
         for (long row = 0; row < m; row += FEW) {
-            ask(ahead, lines);
+            ask(ahead, LINES);
             multiply_panel(0, a + row * a_row, a_row, b + column, b_row, c + row * c_row + column, c_row,
                            lesser(m - row, FEW), k);
         }
@@ -243,16 +243,16 @@ static void product_back_share(const void *work, long low, long high) {
     float *made = room_for(a->batch * rows), *weights = room_for(a->out * rows);
     float *of_made = room_for(a->batch * rows), *of_weights = room_for(a->out * rows);
     for (long chunk = low; chunk < high; chunk++) {
-        long end = (chunk + 1) * a->left_width / CHUNKS;
-        for (long first = chunk * a->left_width / CHUNKS; first < end; first += most) {
+        long end = (chunk + 1) * a->left_width / a->chunks;
+        for (long first = chunk * a->left_width / a->chunks; first < end; first += most) {
             long count = lesser(end - first, most), row = apart(a, count);
             product_block(a, first, count, made);
             struct ahead ahead = weights_ahead(a, first, most, end);
-            multiply_rows(a->turned, a->batch, made, row, of_weights, row, a->out, a->batch, row, &ahead, LINES);
+            multiply_rows(a->turned, a->batch, made, row, of_weights, row, a->out, a->batch, row, &ahead);
             for (long o = 0; o < a->out; o++)
                 put(a->of_weight + o * whole + first * width, of_weights + o * row, count * width);
             weight_block(a, first, count, weights);
-            multiply_rows(a->grad, a->out, weights, row, of_made, row, a->batch, a->out, row, &ahead, LINES);
+            multiply_rows(a->grad, a->out, weights, row, of_made, row, a->batch, a->out, row, &ahead);
             for (long n = 0; n < a->batch; n++) {
                 const float *right = a->right + n * width, *left = a->left + n * a->left_width + first;
                 float *to_left = a->of_left + n * a->left_width + first;

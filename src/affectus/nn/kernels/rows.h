@@ -168,15 +168,15 @@ EXPORT means(const float *x, long batch, long steps, long width, const int64_t *
     for (long b = 0; b < batch; b++, x += steps * width)
         for (long i = 0; i < parts; i++, out += width) {
             long n = lengths[b], first = i * n / count[b], last = ((i + 1) * n + count[b] - 1) / count[b];
-            first = first < n ? first : n;
-            last = last < n ? last : n;
+            first = lesser(first, n);
+            last = lesser(last, n);
             if (last - first == 1) {
                 memcpy(out, x + first * width, (size_t)width * sizeof(float));
                 continue;
             }
             for (long k = 0; k < width; k += 16) { /* in double precision, so that nothing is lost */
                 double sum[16] = {0};
-                long some = width - k < 16 ? width - k : 16;
+                long some = lesser(width - k, 16);
                 for (long row = first; row < last; row++)
                     for (long j = 0; j < some; j++) sum[j] += x[row * width + k + j];
                 for (long j = 0; j < some; j++) out[k + j] = last > first ? (float)(sum[j] / (double)(last - first)) : 0;
