@@ -49,3 +49,12 @@ def test_a_page_as_markdown_latex_and_data() -> None:
     data = json.loads(json_text(page.to_json()))
     assert data["seeds"] == [0]
     assert data["corpora"][0]["sections"]["Table 4"][0]["metric"] == "polarity.accuracy"
+
+
+def test_what_latex_tells_beside_its_tables_is_comment_line_by_line() -> None:
+    left_out = ("Left out:", "- `mtmm_es`: no videos.\n- `c_mkl`: no words.")
+    grid = Grid("A title", ("a",), (("1",),), ("One.\nTwo_.",))
+    text = Page("A study", (), (("corpus", left_out, (Section("s", (), (grid,)),)),)).latex()
+    outside = [line for line in text.splitlines() if line and not line.startswith("%")]
+    assert outside == grid.latex().splitlines()[3:]
+    assert outside[0] == r"\begin{tabular}{l}"

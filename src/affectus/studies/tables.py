@@ -48,8 +48,7 @@ class Grid:
         lines = [rf"\begin{{tabular}}{{{columns}}}", r"\toprule", _latex_row(self.head), r"\midrule"]
         lines += [_latex_row(row) for row in self.rows]
         lines += [r"\bottomrule", r"\end{tabular}"]
-        notes = "".join(f"\n% {note}" for note in self.notes)
-        return f"% {self.title}{notes}\n" + "\n".join(lines) + "\n"
+        return "\n".join([*_latex_comments(self.title, *self.notes), *lines]) + "\n"
 
     def html(self) -> str:
         """Return the table as HTML, its title as the caption and its notes as paragraphs below."""
@@ -65,6 +64,11 @@ class Grid:
             for i, cell in enumerate(cells)
         ]
         return "<tr>" + "".join(shown) + "</tr>"
+
+
+def _latex_comments(*texts: str) -> list[str]:
+    """Paragraphs, some of which have several lines, as comments."""
+    return [f"% {line}" for text in texts for line in text.splitlines()]
 
 
 def _latex_row(cells: Sequence[str]) -> str:
@@ -235,9 +239,9 @@ class Page:
 
     def latex(self) -> str:
         """Return every table as LaTeX; comments name the corpus and how the page was made."""
-        lines = [f"% {self.title}", *(f"% {line}" for text in self.head for line in text.splitlines())]
+        lines = _latex_comments(self.title, *self.head)
         for heading, text, sections in self.parts:
-            lines += ["", f"% {heading}", *(f"% {line}" for line in text)]
+            lines += ["", *_latex_comments(heading, *text)]
             lines += [grid.latex() for section in sections for grid in section.grids]
         return "\n".join(lines) + "\n"
 
