@@ -6,7 +6,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from affectus import train
 from affectus.corpus import Corpus
+from affectus.corpus.embedded import make_embedded
+from affectus.errors import AffectusError
+from affectus.features.media.recording import Extractor
+from affectus.features.media.words import Word
 from affectus.predict.analyze import analyze
 from affectus.predict.predictor import Predictor
 from affectus.predict.results import Opinion, Utterance
@@ -27,6 +32,9 @@ class Teller:
     def predict(self, corpus: Corpus, **options: Any) -> tuple[Utterance, ...]:
         columns = corpus.table.select("id", "video", "start", "end", "speaker", "text").rows()
         return tuple(Utterance(*row, Opinion()) for row in columns)
+
+    def notes(self, corpus: Corpus) -> list[str]:
+        return [f"{len(corpus)} utterances."]
 
 
 @pytest.fixture
@@ -62,3 +70,36 @@ def test_a_transcript_that_is_named_goes_before_the_one_beside(talk: Path, tmp_p
     assert not any("beside" in note for note in found.notes)
     nothing = analyze(talk, model=Predictor(Teller()), recognizer="none", transcript="none")
     assert [one.text for one in nothing.utterances] == [None]
+
+
+class Inventor:
+    """Hears a word wherever it is asked to listen."""
+
+    identity = "a test's"
+
+    def words(self, samples: np.ndarray, begin: float = 0.0) -> list[Word]:
+        return [Word("you", begin, begin + len(samples) / 16_000, 0.5)]
+
+    def align(self, samples: np.ndarray, words: Any, begin: float = 0.0) -> None:
+        return None
+
+
+def test_nothing_is_recognised_where_nobody_speaks(talk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Extractor, "_recognizer", Inventor())
+    found = analyze(talk, model=Predictor(Teller()), transcript="none")
+    assert [one.text for one in found.utterances] == [None]
+    assert found.notes[0].startswith("Nobody speaks")
+    assert found.notes[-1] == "1 utterances."
+
+
+def test_a_run_reads_a_file_that_lacks_a_modality(tmp_path: Path) -> None:
+    corpus = make_embedded(videos=12)
+    run = train("linear", corpus, tasks=["polarity"], out=tmp_path / "run")
+    lacking = Corpus(corpus.table, {"text": corpus.features["text"]}, corpus.card.model_copy(deep=True))
+    predictor = Predictor.load(run)
+    told = predictor.predict(lacking)
+    assert {name for one in told for name in one.alone} == {"text"}
+    assert all(one.opinion.polarity for one in told if "text" in one.alone)
+    nothing = Corpus(corpus.table, {}, corpus.card.model_copy(deep=True))
+    with pytest.raises(AffectusError, match="lacks the modality"):
+        predictor.predict(nothing)

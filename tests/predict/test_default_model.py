@@ -111,6 +111,51 @@ def test_what_a_speaker_is_like_in_general_is_taken_off() -> None:
     torch.testing.assert_close(beside_others(other, there, speakers)[:5], found[:5])
 
 
+def of_texts(*texts: str | None) -> Corpus:
+    rows = [
+        {"id": f"t[{i}]", "video": "t", "split": "train", "start": None, "end": None, "text": text}
+        for i, text in enumerate(texts)
+    ]
+    return build_corpus(rows, {}, Card(name="t"))
+
+
+def test_a_long_text_is_read_to_its_end(predictor: Predictor) -> None:
+    model = predictor._teller
+    assert isinstance(model, shipped.DefaultModel)
+    good, bad = "I love this wonderful lovely day and " * 60, "I hate everything terrible and awful " * 60
+    both, first, short = model._encode([good + bad, good, TEXTS[0]])
+    assert not torch.allclose(both, first)
+    torch.testing.assert_close(short, model._encode([TEXTS[0]])[0])
+    # a piece of 126 tokens between the two that frame it; each counts by its tokens
+    ids = model.encoder.tokenizer(good + bad, add_special_tokens=False)["input_ids"]
+    frame = (model.encoder.tokenizer.cls_token_id, model.encoder.tokenizer.sep_token_id)
+    total, count = torch.zeros(model.encoder.dim), 0
+    with torch.inference_mode():
+        for at in range(0, len(ids), shipped.TOKENS - 2):
+            piece = torch.tensor([[frame[0], *ids[at : at + shipped.TOKENS - 2], frame[1]]])
+            total += model.encoder.model(input_ids=piece).last_hidden_state[0].sum(dim=0)
+            count += piece.shape[1]
+    torch.testing.assert_close(both, total / count, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("said", "noted"),
+    [
+        (("Ich hasse dieses furchtbare Hotel.",), True),
+        (("Je déteste cet hôtel, c'est affreux",), True),
+        (("我讨厌这家酒店，太可怕了", None), True),
+        (("Great movie! Loved everything, amazing acting!",), False),
+        (("Joey! Chandler! Monica! Phoebe! Rachel! Ross!",), False),
+        (("Wow", None), False),
+        ((None,), False),
+    ],
+)
+def test_another_language_is_noted(predictor: Predictor, said: tuple[str | None, ...], noted: bool) -> None:
+    found = predictor.notes(of_texts(*said))
+    assert len(found) == noted
+    assert all("English" in note for note in found)
+
+
 def test_marked_emotions_depend_on_what_is_near(predictor: Predictor) -> None:
     sad = ["I cried all night.", "He died and I miss him so much.", "It was the saddest day of my life."]
     dull = ["The shop opens at nine.", "It sells bread.", "Then there is the bus."]

@@ -118,7 +118,7 @@ def analyze(
         duration=duration,
         media=media,
         seconds={what: spent for what, spent in watch.seconds.items() if what != "done"},
-        notes=(*beside, *corpus.card.notes, *_absent(corpus.features, media, predictor)),
+        notes=(*beside, *corpus.card.notes, *_absent(corpus.features, media, predictor), *predictor.notes(corpus)),
     )
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from affectus.corpus import Corpus, Ragged
+from affectus.corpus import Corpus, ModalityCard, Ragged
 from affectus.evaluation.evaluate import average
 from affectus.objectives import Task, TaskKind
 from affectus.predict.results import Opinion, Utterance
@@ -35,6 +35,9 @@ class Teller(Protocol):
 
     def predict(self, corpus: Corpus, *, threads: int = 1, progress: Progress | None = None) -> tuple[Utterance, ...]:
         """Tell every utterance, in the order of the corpus's table."""
+
+    def notes(self, corpus: Corpus) -> list[str]:
+        """What a reader of its predictions has to know."""
 
 
 class Predictor:
@@ -90,6 +93,10 @@ class Predictor:
         """
         return self._teller.predict(corpus, threads=threads, progress=progress)
 
+    def notes(self, corpus: Corpus) -> list[str]:
+        """Return what a reader of the predictions has to know, a sentence each."""
+        return self._teller.notes(corpus)
+
     def analyze(self, path: str | Path, **settings: Any) -> Any:
         """Analyse a file with this model; see :func:`affectus.predict.analyze.analyze`."""
         from affectus.predict.analyze import analyze
@@ -122,6 +129,7 @@ class RunTeller:
         """See :meth:`Predictor.predict`."""
         from affectus.threads import torch_threads
 
+        corpus = self._filled(corpus)
         with torch_threads(threads):
             every = [self.run.predict(model, corpus, None, attention=True) for model in self._models]
             mean = average(every)
@@ -148,6 +156,20 @@ class RunTeller:
         if progress:
             progress(len(told), len(told))
         return tuple(told[row] for row in sorted(told))
+
+    def notes(self, corpus: Corpus) -> list[str]:
+        """None: a run may have learned any language."""
+        return []
+
+    def _filled(self, corpus: Corpus) -> Corpus:
+        """Return the corpus with what it lacks missing everywhere, unless it lacks all that the run reads."""
+        inputs = self.run.file.inputs
+        own = {TEXT} if self.run.text is not None else set()
+        if inputs.keys() & corpus.features.keys() or own:
+            for name in inputs.keys() - corpus.features.keys() - own:
+                nothing = Ragged.from_sequences([None] * len(corpus), inputs[name])
+                corpus = corpus.with_features(name, nothing, ModalityCard(dim=inputs[name]))
+        return corpus
 
     def _has(self, corpus: Corpus, name: str, row: int) -> bool:
         if name == TEXT and self.run.text is not None:

