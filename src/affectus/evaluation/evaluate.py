@@ -16,6 +16,7 @@ from affectus.objectives import TaskKind
 from affectus.training.config import is_gradient_model
 from affectus.training.inference import Predictions
 from affectus.training.loading import Run, load_run
+from affectus.training.seen import notes_on_seen
 
 Reporter = Callable[[str], None]
 
@@ -123,10 +124,7 @@ def evaluate_run(
         if ensemble:
             raise AffectusError("An oracle protocol judges single models", remedy="Leave --ensemble out")
         notes.append("Oracle: epoch and thresholds were chosen on the evaluated split; an upper bound, no estimate.")
-    elif corpus.name == run.file.corpus.name and split == "valid":
-        notes.append("Epoch and thresholds were chosen on this split; the figures are better than on new data.")
-    elif corpus.name == run.file.corpus.name and split == "train":
-        notes.append("The models were trained on this split.")
+    notes += notes_on_seen(run, corpus, split)
     plain = Scorer(rules.intensity)
     constant = run.predict(run.majority(), corpus, split)
     majority = plain(run.tasks, constant.probabilities, constant.targets)

@@ -58,6 +58,7 @@ from affectus.training.device import choose_device
 from affectus.training.inference import EpochScorer, PerTask, predict_batches
 from affectus.training.mixed import check_precision
 from affectus.training.optional import without_unused
+from affectus.training.seen import write_seen
 from affectus.training.team import Team, check_together
 from affectus.training.text import STATES, RunText, TextIdentity, open_text
 from affectus.training.transfer import (
@@ -361,6 +362,7 @@ def train_run(
         with atomic_path(out / "scaling.safetensors") as temporary:
             save_arrays(scaler.arrays(), temporary)
         fit_majority(corpus, config, tasks, out / "majority.safetensors")
+        write_seen(out, corpus, None if source is None else source.folder)
         order = _Order(file, scaler, out, scorer, device, threads, source)
         if stacked and len(pending) > 1:
             _fit_stacked(order, corpus, pending, report)

@@ -3,7 +3,10 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import permutations
 from pathlib import Path
+
+import numpy as np
 
 from affectus.corpus import Corpus, load_corpus
 from affectus.corpus.storage import corpus_hash
@@ -25,7 +28,8 @@ from affectus.studies.benchmarking.ranking import (
 from affectus.studies.cells import Outcome, StudyReporter, open_study, run_cells
 from affectus.studies.claims import p_text
 from affectus.studies.tables import Grid, Page, Section, summary
-from affectus.vocabulary import TEXT, View, order_modalities
+from affectus.training.seen import marks
+from affectus.vocabulary import TEXT, Split, View, order_modalities
 
 
 @dataclass(frozen=True)
@@ -268,6 +272,7 @@ def cross(
         + f", protocol `{first.protocol}`. Scaling and thresholds are those of the corpus that trained.",
         *common.unfit,
         *dict.fromkeys(f"`{name}`: {note}" for name, plan in plans.items() for note in plan.notes),
+        *_shared(plans),
     ]
     left = {name: why for plan in plans.values() for name, why in plan.left_out.items()}
     if left:
@@ -287,6 +292,21 @@ def cross(
         ((", ".join(plan.corpus.name for plan in plans.values()), tuple(about), sections),),
         page_facts("cross", listed, command, changes, hashes),
     )
+
+
+def _shared(plans: Mapping[str, Plan]) -> list[str]:
+    """Say where models are judged on what they have seen in another corpus."""
+    said = []
+    for trained, judged in permutations(plans, 2):
+        learned, asked = plans[trained].corpus, plans[judged].corpus
+        seen = marks(learned, np.flatnonzero(np.isin(learned.splits, [Split.TRAIN, Split.VALID])))
+        rows = asked.rows(plans[judged].split)
+        if count := int(np.isin(marks(asked, rows), seen).sum()):
+            said.append(
+                f"{count:,} of the {len(rows):,} utterances of `{judged}` that are judged are in train or valid of "
+                f"`{trained}`: figures of models trained there are better than on new data."
+            )
+    return said
 
 
 def folder_names(folders: Sequence[Path]) -> list[str]:
