@@ -62,3 +62,16 @@ def test_a_transcript_that_is_named_goes_before_the_one_beside(talk: Path, tmp_p
     assert not any("beside" in note for note in found.notes)
     nothing = analyze(talk, model=Predictor(Teller()), recognizer="none", transcript="none")
     assert [one.text for one in nothing.utterances] == [None]
+
+
+def test_an_encoding_that_was_guessed_is_noted(talk: Path, tmp_path: Path) -> None:
+    guess = "is not UTF-8 and was read as Windows-1252; if letters are wrong, save the file as UTF-8."
+    talk.with_suffix(".srt").write_bytes(SRT.replace("line", "строка").encode("cp1251"))
+    found = analyze(talk, model=Predictor(Teller()), recognizer="none")
+    assert f"talk.srt {guess}" in found.notes
+    found = analyze(talk.with_suffix(".srt"), model=Predictor(Teller()))
+    assert found.notes == (f"talk.srt {guess}",)
+    talk.with_suffix(".srt").write_bytes(SRT.replace("line", "строка").encode("utf-16"))
+    found = analyze(talk.with_suffix(".srt"), model=Predictor(Teller()))
+    assert found.notes == ()
+    assert found.utterances[0].text == "A first строка."
