@@ -3,6 +3,8 @@
 import csv
 import io
 import json
+import shutil
+import subprocess
 import zipfile
 from collections.abc import Callable
 from fractions import Fraction
@@ -17,6 +19,7 @@ from affectus.app.settings import Settings
 from affectus.corpus import load_corpus
 from affectus.corpus.readers.base import ReadOptions
 from affectus.corpus.readers.manifest import read_manifest
+from affectus.predict.results import Opinion, Utterance
 
 Upload = Callable[..., dict[str, Any]]
 Finished = Callable[..., dict[str, Any]]
@@ -210,3 +213,35 @@ def test_the_page_and_its_files_come_from_here_alone(client: TestClient) -> None
         assert not any(
             word in text for word in ("innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(")
         )
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="needs node")
+def test_the_page_marks_disagreement_by_the_rule_of_the_server(tmp_path: Path) -> None:
+    def lean(positive: float, intensity: float | None = 0.1) -> Opinion:
+        return Opinion(intensity, polarities={"negative": 0.25, "neutral": 0.75 - positive, "positive": positive})
+
+    alone = [
+        {"text": lean(0.7), "audio": Opinion(-1.0), "vision": Opinion(-0.9)},
+        {"text": lean(0.55, 2.0), "audio": Opinion(-2.0)},  # the probabilities count, not the intensity
+        {"text": Opinion(0.6), "audio": Opinion(-0.6)},
+        {"text": lean(0.7)},
+        {"text": lean(0.7), "audio": Opinion()},
+        {"audio": Opinion(3.0), "vision": Opinion(-3.0)},
+    ]
+    static = Path(__file__).resolve().parents[2] / "src" / "affectus" / "app" / "static"
+    shutil.copy(static / "format.js", tmp_path / "format.mjs")
+    told, asked = [], []
+    for on in (["text", "audio", "vision"], ["text", "audio"], ["text", "vision"], ["audio", "vision"], ["text"], []):
+        for each in alone:
+            left = {name: one for name, one in each.items() if name in on}
+            one = Utterance("a", "a", None, None, None, None, Opinion(), left)
+            told.append({"spread": one.spread, "disagree": one.disagree})
+            asked.append([{name: vars(said) for name, said in each.items()}, on])
+    (tmp_path / "ask.mjs").write_text(
+        'import { apart } from "./format.mjs";\n'
+        f"console.log(JSON.stringify({json.dumps(asked)}.map((one) => apart(...one))));\n"
+    )
+    answer = subprocess.run(["node", tmp_path / "ask.mjs"], capture_output=True, text=True, check=True, timeout=60)
+    assert json.loads(answer.stdout) == told
+    assert {one["disagree"] for one in told} == {True, False}
+    assert "apart(" in (static / "report.js").read_text()

@@ -403,10 +403,11 @@ def test_an_hour_scrolls_smoothly(page: Any, sample: str) -> None:
                 "emotion": ["anger", "happiness", "sadness", "none"][i % 4],
             }
             alone = {
-                name: {**opinion, "intensity": value * (1 if name == "text" else -0.5)} for name in found["modalities"]
+                name: {**opinion, "polarities": {}, "intensity": value * (1 if name == "text" else -0.5)}
+                for name in found["modalities"]
             }
             times = {"id": f"u{i}", "start": 3.0 * i, "end": 3.0 * i + 2.8, "text": f"Sentence {i} of a long talk."}
-            rows.append({**model, **times, "opinion": opinion, "alone": alone, "disagree": i % 9 == 0})
+            rows.append({**model, **times, "opinion": opinion, "alone": alone})
         subsets = {key: [row["opinion"] for row in rows] for key in found["subsets"]}
         route.fulfill(json={**found, "utterances": rows, "subsets": subsets, "duration": 3600.0})
 

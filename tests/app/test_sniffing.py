@@ -23,6 +23,8 @@ from affectus.app.sniffing import decoded, kept_name, shown_name, sniff
         (b"\xff\xf1\x50\x80", ".aac"),
         (b"WEBVTT\n\n00:01", ".vtt"),
         (b"\xef\xbb\xbf1\r\n00:00:01,000 --> 00:00:02,000\r\nHello", ".srt"),
+        (b"00:00:01,000 --> 00:00:02,000\r\nHello", ".srt"),
+        (b"\n1\n0:1:2.5-->0:1:3.5\nHello", ".srt"),
         ("Grüße, wie geht es?".encode(), ".txt"),
         ("é".encode() * 2048 + b"\xc3", ".txt"),  # the look ends within a character
         (b"<html><script>alert(1)</script>", ".txt"),  # a text as any other: it is shown as text

@@ -215,7 +215,8 @@ def test_a_search_on_a_cluster_is_the_search_of_one_machine(here: Cluster, embed
 
 @pytest.mark.slow
 def test_two_workers_train_what_one_trains(here: Cluster, embedded: Path, tmp_path: Path) -> None:
-    words = ["lf_dnn", str(embedded), "--tasks", "polarity", "--set", "epochs=3", "--set", "dropout=0", "--quiet"]
+    words = ["lf_dnn", str(embedded), "--tasks", "polarity", "--set", "epochs=3", "--quiet"]
+    words += ["--set", "dropout=0", "--set", "fusion_dropout=0"]  # each worker draws its own
     assert main(["train", *words, "--out", str(tmp_path / "alone")]) == 0
     cluster = ["--cluster", here.address, "--workers", "2"]
     assert main(["train", *words, *cluster, "--out", str(tmp_path / "together")]) == 0

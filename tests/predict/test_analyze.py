@@ -103,3 +103,16 @@ def test_a_run_reads_a_file_that_lacks_a_modality(tmp_path: Path) -> None:
     nothing = Corpus(corpus.table, {}, corpus.card.model_copy(deep=True))
     with pytest.raises(AffectusError, match="lacks the modality"):
         predictor.predict(nothing)
+
+
+def test_an_encoding_that_was_guessed_is_noted(talk: Path, tmp_path: Path) -> None:
+    guess = "is not UTF-8 and was read as Windows-1252; if letters are wrong, save the file as UTF-8."
+    talk.with_suffix(".srt").write_bytes(SRT.replace("line", "строка").encode("cp1251"))
+    found = analyze(talk, model=Predictor(Teller()), recognizer="none")
+    assert f"talk.srt {guess}" in found.notes
+    found = analyze(talk.with_suffix(".srt"), model=Predictor(Teller()))
+    assert found.notes == (f"talk.srt {guess}", "2 utterances.")
+    talk.with_suffix(".srt").write_bytes(SRT.replace("line", "строка").encode("utf-16"))
+    found = analyze(talk.with_suffix(".srt"), model=Predictor(Teller()))
+    assert found.notes == ("2 utterances.",)
+    assert found.utterances[0].text == "A first строка."

@@ -4,6 +4,7 @@ import importlib.util
 import json
 import re
 import socket
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -75,6 +76,25 @@ def test_the_page_is_whole_and_fetches_nothing() -> None:
     data = json.loads(re.search(r'id="data">(.*?)</script>', page)[1])
     assert data["spans"] == [[0.0, 1.5], [2.0, 3.5]]
     assert data["attention"] == [[[1, 0.4]], [[0, 0.4]]]
+
+
+@pytest.mark.parametrize(
+    ("emotions", "value", "below"),
+    [
+        (["none", "sadness", "none", "none"], "none, 3 of 4", "then sadness, 1 of 4"),
+        (["none", "none"], "none, 2 of 2", None),
+        (["anger", "none", "anger"], "anger, 2 of 3", None),
+        (["none", "fear", "none", "anger"], "none, 2 of 4", "then fear and anger, each 1 of 4"),
+        (["none", "fear"], "none and fear, each 1 of 2", None),
+    ],
+)
+def test_the_most_frequent_emotion_may_be_none(emotions: list[str], value: str, below: str | None) -> None:
+    (one, _) = found().utterances
+    utterances = tuple(replace(one, id=str(i), opinion=opinion(1.0, name)) for i, name in enumerate(emotions))
+    page = analysis_page(replace(found(), utterances=utterances))
+    small = f'<div class="name">{below}</div>' if below else ""
+    tile = f'<div class="name">most frequent emotion</div><div class="value">{value}</div>{small}</li>'
+    assert tile in page
 
 
 def test_text_without_times_takes_equal_space() -> None:

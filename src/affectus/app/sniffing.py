@@ -6,9 +6,10 @@ import unicodedata
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
+from affectus.features.media.subtitles import holds_cues
+
 HEAD = 4096
 """So many bytes from the start are looked at."""
-_SRT = re.compile(r"\A\s*\d+[ \t]*\r?\n\d{1,2}:\d\d:\d\d[,.]\d{1,3}[ \t]*-->")
 _BIDI = set("\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\ufeff")
 _LONGEST_NAME = 160
 
@@ -79,7 +80,7 @@ def _text(head: bytes) -> Kind | None:
         return None
     if text.lstrip("\ufeff").startswith("WEBVTT"):
         return WEBVTT
-    return SUBRIP if _SRT.match(text.lstrip("\ufeff")) else PLAIN
+    return SUBRIP if holds_cues(text.lstrip("\ufeff")) else PLAIN
 
 
 def decoded(head: bytes, *, whole: bool = False) -> str | None:

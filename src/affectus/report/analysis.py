@@ -314,21 +314,39 @@ def _tint(intensity: float | None) -> str:
     return f"--tint: var(--{'positive' if intensity > 0 else 'negative'}); --v: {strength:.0f}"
 
 
-def _tiles(analysis: Analysis) -> list[tuple[str, str]]:
+def _tiles(analysis: Analysis) -> list[tuple[str, str, str]]:
+    """Return the figures at the head of the page: what it is, the figure, and what stands small below it."""
     utterances = [one for one in analysis.utterances if one.alone]
-    tiles = [("utterances", str(len(analysis.utterances)))]
+    tiles = [("utterances", str(len(analysis.utterances)), "")]
     if analysis.duration:
-        tiles.append(("length", _clock(analysis.duration)))
+        tiles.append(("length", _clock(analysis.duration), ""))
     known = [one.opinion.intensity for one in utterances if one.opinion.intensity is not None]
     if known:
-        tiles.append(("mean intensity, −3 to 3", _signed(sum(known) / len(known), 2)))
+        tiles.append(("mean intensity, −3 to 3", _signed(sum(known) / len(known), 2), ""))
     emotions = Counter(one.opinion.emotion for one in utterances if one.opinion.emotion)
-    strongest = [name for name, _ in emotions.most_common() if name != Emotion.NONE]
     if emotions:
-        tiles.append(("most frequent emotion", strongest[0] if strongest else "none"))
+        others = Counter({name: count for name, count in emotions.items() if name != Emotion.NONE})
+        most, total = _most_frequent(emotions), len(analysis.utterances)
+        beside = most == [Emotion.NONE] and others
+        then = f"then {_counted(_most_frequent(others), others, total)}" if beside else ""
+        tiles.append(("most frequent emotion", _counted(most, emotions, total), then))
     if len(analysis.modalities) > 1:
-        tiles.append(("disagreements", str(sum(one.disagree for one in utterances))))
+        tiles.append(("disagreements", str(sum(one.disagree for one in utterances)), ""))
     return tiles
+
+
+def _most_frequent(counts: Counter[str]) -> list[str]:
+    """Return what is most frequent; several if they are equally so."""
+    return [name for name, count in counts.items() if count == max(counts.values())]
+
+
+def _counted(names: Sequence[str], counts: Counter[str], total: int) -> str:
+    """Return names that are equally frequent and how often they are there.
+
+    >>> _counted(["anger", "fear"], Counter(anger=2, fear=2, none=1), 5)
+    'anger and fear, each 2 of 5'
+    """
+    return f"{' and '.join(names)}, {'each ' if len(names) > 1 else ''}{counts[names[0]]} of {total}"
 
 
 def _speakers(analysis: Analysis) -> list[dict[str, Any]]:

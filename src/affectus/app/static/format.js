@@ -70,6 +70,24 @@ export function valueOf(opinion) {
   return null;
 }
 
+// as in affectus/predict/results.py
+const OPPOSED = 1 / 3;
+
+/** Probability of positive less that of negative; a third of the intensity where there is no such. */
+function balance(opinion) {
+  const p = opinion.polarities ?? {};
+  if ("positive" in p && "negative" in p) return p.positive - p.negative;
+  return opinion.intensity === null ? null : opinion.intensity / 3;
+}
+
+/** How far apart some modalities are, and whether one clearly leans to positive and another to negative: the server's rule. */
+export function apart(alone, on) {
+  const values = on.filter((name) => alone[name]).map((name) => balance(alone[name])).filter((value) => value !== null);
+  if (values.length < 2) return { spread: null, disagree: false };
+  const [least, most] = [Math.min(...values), Math.max(...values)];
+  return { spread: most - least, disagree: most >= OPPOSED && least <= -OPPOSED };
+}
+
 /** Class of a colour for a value from -3 to 3. */
 export function tone(value) {
   if (value === null || value === undefined) return "tone-x";

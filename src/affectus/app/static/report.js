@@ -1,14 +1,13 @@
 // The live report of a recording.
 import { api } from "./api.js";
 import { announce, fill, h, problem, table } from "./dom.js";
-import { clock, count, EMOTIONS, feeling, MODALITY_WORDS, percent, said, signed, tone, valueOf } from "./format.js";
+import { apart, clock, count, EMOTIONS, feeling, MODALITY_WORDS, percent, said, signed, tone, valueOf } from "./format.js";
 import { jobCard } from "./jobs.js";
 import { timeline } from "./timeline.js";
 import { correctionsLine, detail } from "./detail.js";
 
 const FORMS = [["csv", "CSV"], ["json", "JSON"]];
 const TIMED_FORMS = [["vtt", "subtitles (VTT)"], ["eaf", "ELAN"], ["textgrid", "Praat TextGrid"]];
-const OPPOSED = 0.5;
 
 export async function reportView(place, { argument: id, ended, title }) {
   const job = await api.get(id);
@@ -42,7 +41,7 @@ function draw(place, { job, result, corrections, ended }) {
   const items = utterances.map((one, i) => ({
     one, label: one.text ?? "", t0: timed ? one.start ?? 0 : i, t1: timed ? one.end ?? one.start ?? 0 : i + 1,
     lines: Object.fromEntries(modalities.map((name) => [name, valueOf(one.alone[name])])),
-    opinion: one.opinion, value: valueOf(one.opinion), emotion: one.opinion.emotion, disagree: one.disagree,
+    opinion: one.opinion, value: valueOf(one.opinion), emotion: one.opinion.emotion, ...apart(one.alone, on),
   })).sort((a, b) => a.t0 - b.t0);
   const length = timed ? Math.max(result.duration ?? 0, ...items.map((item) => item.t1)) : items.length;
 
@@ -155,8 +154,7 @@ function draw(place, { job, result, corrections, ended }) {
       const value = valueOf(opinion);
       const whole = valueOf(item.one.opinion);
       if (value !== null && whole !== null && feeling(value).split(" ").at(-1) !== feeling(whole).split(" ").at(-1)) turned++;
-      const each = on.map((name) => item.lines[name]).filter((one) => one !== null);
-      Object.assign(item, { opinion, value, emotion: opinion.emotion, disagree: each.length > 1 && Math.max(...each) >= OPPOSED && Math.min(...each) <= -OPPOSED });
+      Object.assign(item, { opinion, value, emotion: opinion.emotion, ...apart(item.one.alone, on) });
     });
     items.forEach((_, i) => drawRow(i));
     line.setModalities(on);
@@ -182,15 +180,12 @@ function draw(place, { job, result, corrections, ended }) {
       present.map((name) => h("li", {}, h("span", { class: `key e-${name}` }), name === "none" ? "no emotion" : name)));
   }
   function drawMoments() {
-    const found = items.filter((item) => item.disagree).map((item) => {
-      const each = on.map((name) => item.lines[name]).filter((one) => one !== null);
-      return [Math.max(...each) - Math.min(...each), item];
-    }).sort((a, b) => b[0] - a[0]).slice(0, 20);
+    const found = items.filter((item) => item.disagree).sort((a, b) => b.spread - a.spread).slice(0, 20);
     fill(moments, h("h2", {}, "Where modalities disagree"),
       found.length
-        ? h("ul", { class: "moments" }, found.map(([, item]) => h("li", {}, h("button", { class: "link", onclick: () => { open(item, true); seek(item.t0 + (timed ? 0.001 : 0)); } }, timed ? clock(item.t0) : `sentence ${items.indexOf(item) + 1}`),
+        ? h("ul", { class: "moments" }, found.map((item) => h("li", {}, h("button", { class: "link", onclick: () => { open(item, true); seek(item.t0 + (timed ? 0.001 : 0)); } }, timed ? clock(item.t0) : `sentence ${items.indexOf(item) + 1}`),
             " ", on.filter((name) => item.lines[name] !== null).map((name) => `${MODALITY_WORDS[name] ?? name} ${signed(item.lines[name])}`).join(", "), " – ", item.one.text ?? "(no transcript)")))
-        : h("p", { class: "soft" }, on.length > 1 ? "Nowhere is one of them clearly positive and another clearly negative." : "That takes two modalities that are on."));
+        : h("p", { class: "soft" }, on.length > 1 ? "Nowhere does one of them clearly lean to positive and another to negative." : "That takes two modalities that are on."));
   }
   function drawFigures() {
     const heads = [timed ? "time" : "number", "utterance", "together", "emotion", ...on.map((name) => MODALITY_WORDS[name] ?? name)];

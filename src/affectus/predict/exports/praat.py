@@ -9,7 +9,7 @@ from affectus.predict.results import Analysis
 def textgrid_text(analysis: Analysis) -> str:
     """Return a TextGrid with one interval tier for each of :func:`tiers_of`.
 
-    Intervals of a tier must follow one another without a gap, so what overlaps begins where the one before it ends.
+    Intervals of a tier must follow one another without a gap, so empty ones stand between them.
     """
     tiers = tiers_of(analysis)
     end = max([analysis.duration or 0.0, *(mark.end for marks in tiers.values() for mark in marks)])
@@ -47,8 +47,8 @@ def _filled(marks: Sequence[Mark], end: float) -> list[Mark]:
     """Fill gaps with empty intervals, from 0 to the end; times are rounded as they are written."""
     found: list[Mark] = []
     at = 0.0
-    for mark in sorted(marks, key=lambda one: (one.start, one.end)):
-        start, stop = round(max(mark.start, at), 6), round(min(mark.end, end), 6)
+    for mark in marks:
+        start, stop = max(round(mark.start, 6), at), round(mark.end, 6)
         if stop <= start:
             continue
         if start > at:
