@@ -5,8 +5,10 @@ import pytest
 
 from affectus.corpus import Corpus
 from affectus.corpus.align import align_corpus
+from affectus.corpus.check import check_corpus
 from affectus.corpus.readers import import_corpus
 from affectus.errors import AffectusError
+from affectus.vocabulary import SEVEN_EMOTIONS
 
 
 def read(folder: Path, text: str) -> Corpus:
@@ -29,7 +31,7 @@ def test_every_column(tmp_path: Path) -> None:
     }  # fmt: skip
     assert corpus.table["sentiment"][1] is None
     assert set(corpus.schemes) == {"sentiment", "sentiment_audio", "emotions", "emotion_class", "ratings"}
-    assert corpus.schemes["emotion_class"].classes == ("happiness", "none")
+    assert corpus.schemes["emotion_class"].classes == SEVEN_EMOTIONS
     assert corpus.schemes["emotions"].columns == ("anger", "happiness")
     assert "1 of 2 clips are not there." in corpus.card.notes
 
@@ -95,6 +97,26 @@ def test_columns_of_other_names_are_refused(tmp_path: Path) -> None:
         read(tmp_path, rows + "b,2.csv\n")
     with pytest.raises(AffectusError, match=r"3\.csv: got pitch, pitch; expected energy, as in 1\.csv"):
         read(tmp_path, rows + "b,3.csv\n")
+
+
+def test_classes_of_known_emotions_are_the_seven(tmp_path: Path) -> None:
+    corpus = read(tmp_path, "id,emotion_class\na,joy\nb,\n")
+    assert corpus.schemes["emotion_class"].classes == SEVEN_EMOTIONS
+    warnings = check_corpus(corpus).warnings
+    assert len([warning for warning in warnings if "no utterance is 'anger' or 'disgust' or 'fear'" in warning]) == 1
+    assert read(tmp_path, "id,emotion_class\na,joy\nb,calm\n").schemes["emotion_class"].classes == (
+        "happiness",
+        "calm",
+    )
+
+
+@pytest.mark.parametrize(
+    ("cell", "why"), [("calm", "holds no class but 'calm'"), ("", "is empty")], ids=["one class", "none"]
+)
+def test_a_column_that_is_no_label_is_told(tmp_path: Path, cell: str, why: str) -> None:
+    corpus = read(tmp_path, f"id,emotion_class\na,{cell}\nb,{cell}\n")
+    assert not corpus.schemes
+    assert f"The column 'emotion_class' {why}, so it is not used as a label." in corpus.card.notes
 
 
 @pytest.mark.parametrize("name", ["../secret.npy", "/etc/hostname", "f/../../secret.npy", "link.npy"])

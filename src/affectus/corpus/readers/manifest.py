@@ -55,7 +55,8 @@ def read_manifest(sources: Sequence[Path], options: ReadOptions) -> Corpus:
     - ``path``: the clip, relative to the CSV.
     - ``sentiment``, ``sentiment_text``, ``sentiment_audio``, ``sentiment_vision``: in [-3, 3].
     - ``anger``, ``disgust``, ``fear``, ``happiness``, ``sadness``, ``surprise``: in [0, 3].
-    - ``emotion_class``: one word. ``rating``, ``rating_<name>``: numbers.
+    - ``emotion_class``: one word. If every one of them is one of the six emotions or ``none``, the classes are these
+      seven, whichever occur; else those that occur. ``rating``, ``rating_<name>``: numbers.
     - ``<modality>_features``: a ``.npy`` array (steps, width) or (width,), or a ``.csv`` of numbers with one row per
       step, perhaps a header, whose columns ``start`` and ``end`` (if any) are the steps' times; relative to the CSV.
       Headers of one modality must name the same columns, in any order.
@@ -111,7 +112,9 @@ def read_manifest(sources: Sequence[Path], options: ReadOptions) -> Corpus:
             )
         features[signal.modality], cards[signal.modality], said = _signal(table, signal, columns)
         notes += said
-    card = Card(name=table.path.stem, source=table.path.name, modalities=cards, schemes=_schemes(columns), notes=notes)
+    schemes, said = _schemes(columns)
+    notes += said
+    card = Card(name=table.path.stem, source=table.path.name, modalities=cards, schemes=schemes, notes=notes)
     return make_corpus(pl.DataFrame(columns), features, card, options)
 
 
@@ -147,19 +150,26 @@ def _names(table: CsvTable) -> dict[str, pl.Series]:
     return {"id": ids, "video": table.strings("video", filled=True) if "video" in table else ids}
 
 
-def _schemes(columns: dict[str, pl.Series]) -> list[LabelScheme]:
+def _schemes(columns: dict[str, pl.Series]) -> tuple[list[LabelScheme], list[str]]:
+    """Return what the label columns mean, and which of them mean nothing."""
+    notes = []
     schemes = mosei.schemes(columns)
     schemes += [sentiment_scheme(modality=m) for m in KNOWN_MODALITIES if f"sentiment_{m}" in columns]
     if "emotion_class" in columns:
         found = set(columns["emotion_class"].drop_nulls())
-        classes = [name for name in SEVEN_EMOTIONS if name in found]
+        # a few rows seldom show all classes, and what is imported in parts is to have the same ones
+        whole = bool(found) and found <= set(SEVEN_EMOTIONS)
+        classes = [name for name in SEVEN_EMOTIONS if whole or name in found]
         classes += sorted(found - set(classes))
         if len(classes) >= 2:
             schemes.append(emotion_class_scheme(tuple(classes)))
+        else:
+            holds = f"holds no class but {classes[0]!r}" if classes else "is empty"
+            notes.append(f"The column 'emotion_class' {holds}, so it is not used as a label.")
     ratings = tuple(column for column in columns if _RATING.match(column))
     if ratings:
         schemes.append(LabelScheme(name="ratings", kind=LabelKind.REAL, columns=ratings))
-    return schemes
+    return schemes, notes
 
 
 def _inside(table: CsvTable, index: int, column: str, name: str) -> Path:
