@@ -10,6 +10,7 @@ from affectus.corpus import Corpus, Ragged, load_corpus, save_corpus
 from affectus.corpus.check import check_corpus
 from affectus.corpus.joining import join_corpora
 from affectus.corpus.ragged import Parts
+from affectus.corpus.readers import import_corpus
 from affectus.errors import AffectusError
 
 
@@ -66,7 +67,11 @@ def test_what_does_not_fit_together(shards: tuple[Corpus, list[Path]], tmp_path:
     one = load_corpus(folders[0])
     other = one.card.model_copy(deep=True, update={"schemes": one.card.schemes[:1]})
     save_corpus(Corpus(one.table, one.features, other), tmp_path / "labels")
-    with pytest.raises(AffectusError, match=r"have other labels in .*labels: got .*; expected the schemes of"):
+    with pytest.raises(
+        AffectusError,
+        match=r"have other labels in .*labels: got sentiment \(sentiment in \[-3, 3\]\); expected those of .*: "
+        r"sentiment .*; emotion_class \(anger, none\)\. Give the sources the same label columns and classes",
+    ):
         join_corpora([folders[1], tmp_path / "labels"], tmp_path / "out")
     wide = one.card.model_copy(deep=True)
     wide.modalities["text"].encoder = "another"
@@ -80,6 +85,16 @@ def test_what_does_not_fit_together(shards: tuple[Corpus, list[Path]], tmp_path:
     with pytest.raises(AffectusError, match="nothing to join"):
         join_corpora([], tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_manifests_that_show_other_emotions_are_joined(tmp_path: Path) -> None:
+    for name, classes in (("one", ("anger", "none")), ("two", ("happiness", "none"))):
+        rows = "".join(f"{name}{i},{found}\n" for i, found in enumerate(classes))
+        (tmp_path / f"{name}.csv").write_text("id,emotion_class\n" + rows, encoding="utf-8")
+        import_corpus("manifest", tmp_path / f"{name}.csv", out=tmp_path / name)
+    joined = join_corpora([tmp_path / "one", tmp_path / "two"], tmp_path / "joined")
+    assert joined.table["emotion_class"].to_list() == ["anger", "none", "happiness", "none"]
+    assert joined.label("emotion_class")[:, 0].tolist() == [0, 6, 3, 6]
 
 
 def test_parts_are_read_as_one_array() -> None:

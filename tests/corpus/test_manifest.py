@@ -5,8 +5,10 @@ import pytest
 
 from affectus.corpus import Corpus
 from affectus.corpus.align import align_corpus
+from affectus.corpus.check import check_corpus
 from affectus.corpus.readers import import_corpus
 from affectus.errors import AffectusError
+from affectus.vocabulary import SEVEN_EMOTIONS
 
 
 def read(folder: Path, text: str) -> Corpus:
@@ -29,7 +31,7 @@ def test_every_column(tmp_path: Path) -> None:
     }  # fmt: skip
     assert corpus.table["sentiment"][1] is None
     assert set(corpus.schemes) == {"sentiment", "sentiment_audio", "emotions", "emotion_class", "ratings"}
-    assert corpus.schemes["emotion_class"].classes == ("happiness", "none")
+    assert corpus.schemes["emotion_class"].classes == SEVEN_EMOTIONS
     assert corpus.schemes["emotions"].columns == ("anger", "happiness")
     assert "1 of 2 clips are not there." in corpus.card.notes
 
@@ -68,6 +70,55 @@ def test_features_beside_it(tmp_path: Path) -> None:
     assert aligned.card.word_aligned
 
 
+def test_columns_in_another_order_are_put_in_the_first_files(tmp_path: Path) -> None:
+    (tmp_path / "1.csv").write_text("start,end,pitch,energy\n0,1,10,0.5\n", encoding="utf-8")
+    (tmp_path / "2.csv").write_text("energy,start,pitch,end\n0.7,1,20,2\n", encoding="utf-8")
+    (tmp_path / "3.csv").write_text("30,0.9\n", encoding="utf-8")  # without a header
+    corpus = read(tmp_path, "id,audio_features\na,1.csv\nb,2.csv\nc,3.csv\n")
+    assert corpus.features["audio"].values.tolist() == pytest.approx(np.array([[10, 0.5], [20, 0.7], [30, 0.9]]))
+    assert corpus.card.modalities["audio"].feature_names == ["pitch", "energy"]
+    assert corpus.card.notes[0] == (
+        "audio_features: the columns of 1 of 3 files stood in another order and were put in that of 1.csv."
+    )
+    later = read(tmp_path, "id,audio_features\na,3.csv\nb,1.csv\nc,2.csv\n")
+    assert later.features["audio"].values.tolist() == pytest.approx(np.array([[30, 0.9], [10, 0.5], [20, 0.7]]))
+
+
+def test_columns_of_other_names_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "1.csv").write_text("pitch,energy\n10,0.5\n", encoding="utf-8")
+    (tmp_path / "2.csv").write_text("pitch,loudness\n20,0.7\n", encoding="utf-8")
+    (tmp_path / "3.csv").write_text("pitch,pitch\n20,30\n", encoding="utf-8")
+    rows = "id,audio_features\na,1.csv\n"
+    with pytest.raises(
+        AffectusError,
+        match=r"other columns than those before it in .*row 3, column 'audio_features', 2\.csv: got loudness; expected "
+        r"energy, as in 1\.csv\. Give all files",
+    ):
+        read(tmp_path, rows + "b,2.csv\n")
+    with pytest.raises(AffectusError, match=r"3\.csv: got pitch, pitch; expected energy, as in 1\.csv"):
+        read(tmp_path, rows + "b,3.csv\n")
+
+
+def test_classes_of_known_emotions_are_the_seven(tmp_path: Path) -> None:
+    corpus = read(tmp_path, "id,emotion_class\na,joy\nb,\n")
+    assert corpus.schemes["emotion_class"].classes == SEVEN_EMOTIONS
+    warnings = check_corpus(corpus).warnings
+    assert len([warning for warning in warnings if "no utterance is 'anger' or 'disgust' or 'fear'" in warning]) == 1
+    assert read(tmp_path, "id,emotion_class\na,joy\nb,calm\n").schemes["emotion_class"].classes == (
+        "happiness",
+        "calm",
+    )
+
+
+@pytest.mark.parametrize(
+    ("cell", "why"), [("calm", "holds no class but 'calm'"), ("", "is empty")], ids=["one class", "none"]
+)
+def test_a_column_that_is_no_label_is_told(tmp_path: Path, cell: str, why: str) -> None:
+    corpus = read(tmp_path, f"id,emotion_class\na,{cell}\nb,{cell}\n")
+    assert not corpus.schemes
+    assert f"The column 'emotion_class' {why}, so it is not used as a label." in corpus.card.notes
+
+
 @pytest.mark.parametrize("name", ["../secret.npy", "/etc/hostname", "f/../../secret.npy", "link.npy"])
 def test_no_path_leaves_the_folder(tmp_path: Path, name: str) -> None:
     np.save(tmp_path / "secret.npy", np.ones(2))
@@ -93,9 +144,13 @@ def test_no_path_leaves_the_folder(tmp_path: Path, name: str) -> None:
         ("id\na\na\n", "Two rows have the same id in .*row 2, column 'id': got 'a'"),
         ("id,text\n,hello\n", "The cell is empty in .*row 2, column 'id'"),
         ("id,audio_features\na,\n", "The column 'audio_features' names no file"),
-        ("id,audio_features\na,x.npy\n", "There is no file in .*x.npy"),
-        ("id,audio_features\na,x.txt\n", r"of an unknown kind in .*x\.txt: expected \.npy or \.csv"),
-        ("id,audio_features\na,bad.npy\n", "Not a whole .npy file in .*bad.npy"),
+        (
+            "id,audio_features\na,\nb,f/x.npy\n",
+            r"There is no feature file in .*row 3, column 'audio_features' \(id 'b'\): got 'f/x\.npy'; expected the "
+            r"path .*\. Mend the path, or leave the cell empty",
+        ),
+        ("id,audio_features\na,x.txt\n", r"of an unknown kind in .*row 2, .*x\.txt: expected \.npy or \.csv"),
+        ("id,audio_features\na,bad.npy\n", "Not a whole .npy file in .*row 2, .*bad.npy"),
         ("id,audio_features\na,objects.npy\n", "Not a whole .npy file in .*allow_pickle=False"),
         ("id,audio_features\na,cube.npy\n", r"has the wrong shape in .*cube\.npy: got float64 \(2, 2, 2\)"),
         ("id,audio_features\na,two.npy\nb,three.npy\n", "another width .*row 3, .*three.npy: got 3; expected 2"),

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from affectus.features.media.extraction import Progress as Step
 
 
+SHOWN_NOTES = 5
+"""So many of the card's notes are printed."""
+
+
 class ExtractCommand(TyperCommand):
     """The extract verb; its help lists the extractors, whose registry is slow to load and only needed there."""
 
@@ -176,6 +180,11 @@ def extract(
     )
     if found.skipped:
         typer.echo(f"{len(found.skipped)} files were passed over; the card's notes say why.")
+    notes = [note for note in corpus.card.notes if " was passed over: " not in note]
+    for note in notes[:SHOWN_NOTES]:
+        typer.echo(f"- {note}")
+    if len(notes) > SHOWN_NOTES:
+        typer.echo(f"- and {len(notes) - SHOWN_NOTES} notes more, which affectus corpus show prints.")
     typer.echo(f"Written to {out}")
 
 

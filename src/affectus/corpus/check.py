@@ -253,9 +253,9 @@ def check_corpus(corpus: Corpus | str | Path) -> Report:
     for column, label in labels.items():
         if label.missing:
             warnings.append(f"{column}: {label.missing} of {len(table)} labels are missing ({label.missing_rate:.1%}).")
-        for class_name, count in (label.classes or {}).items():
-            if count == 0:
-                warnings.append(f"{column}: no utterance is {class_name!r}.")
+        absent = [repr(name) for name, count in (label.classes or {}).items() if count == 0]
+        if absent:
+            warnings.append(f"{column}: no utterance is {' or '.join(absent)}.")
     backwards = int((table["end"] < table["start"]).sum())
     if backwards:
         warnings.append(f"{backwards} utterances end before they start.")

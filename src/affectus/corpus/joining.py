@@ -57,8 +57,10 @@ def _check(first: Corpus, other: Corpus, here: Path, there: Path) -> None:
         raise AffectusError(
             "The corpora have other labels",
             where=there,
-            got=", ".join(other.schemes) or "none",
-            expected=f"the schemes of {here}: {', '.join(first.schemes) or 'none'}, with the same columns and values",
+            got=_labels(other),
+            expected=f"those of {here}: {_labels(first)}",
+            remedy="Give the sources the same label columns and classes and import them again, or put their rows into "
+            "one source",
         )
     if first.card.tokenizer != other.card.tokenizer:
         raise AffectusError(
@@ -77,6 +79,15 @@ def _check(first: Corpus, other: Corpus, here: Path, there: Path) -> None:
                     got=str(getattr(two, what))[:80],
                     expected=f"{str(getattr(one, what))[:80]}, as in {here}",
                 )
+
+
+def _labels(corpus: Corpus) -> str:
+    """Say what labels a corpus has: columns or classes of each scheme, and the range of numbers."""
+    said = []
+    for scheme in corpus.card.schemes:
+        bounds = "" if scheme.low is None or scheme.high is None else f" in [{scheme.low:g}, {scheme.high:g}]"
+        said.append(f"{scheme.name} ({', '.join(scheme.classes or scheme.columns)}{bounds})")
+    return "; ".join(said) or "none"
 
 
 def _joined(corpora: Sequence[Corpus], name: str | None) -> Corpus:

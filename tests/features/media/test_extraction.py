@@ -217,6 +217,8 @@ def test_the_command_line(tmp_path: Path, make_media, capsys: pytest.CaptureFixt
     assert any("c.mp4 was passed over" in note for note in corpus.card.notes)
     assert main(arguments) == 0
     assert json.loads(capsys.readouterr().out)["cached"] == 2
+    assert main(arguments[:-1]) == 0
+    assert "- The source names no split; all utterances are in train." in capsys.readouterr().out
     assert main(["extract", str(tmp_path / "in" / "c.mp4"), "--out", str(tmp_path / "bad"), "--no-cache"]) == 2
     assert "error: Not a media file that can be read" in capsys.readouterr().err.replace("\n", " ")
     assert not (tmp_path / "bad").exists()
@@ -305,6 +307,57 @@ def test_times_of_a_manifest_are_checked(tmp_path: Path, make_media) -> None:
         AffectusError, match=r"The times of the utterance are no stretch of time in a\.wav, utterance 'u'"
     ):
         extract(tmp_path / "a.csv", PLAIN, jobs=0, use_cache=False)
+
+
+@pytest.mark.parametrize("name", ["a.wav", "a.mp4"])
+def test_a_manifests_utterances_lie_within_the_recording(tmp_path: Path, make_media, name: str) -> None:
+    media = {"video": None, "audio": "pcm_s16le"} if name == "a.wav" else {}
+    make_media(tmp_path / name, seconds=3.0, **media)
+    labels = tmp_path / "m.csv"
+    for start in ("60,70", "3.1,4", "60,"):
+        labels.write_text(f"id,video,path,start,end\nu,v,{name},0,1\nw,v,{name},{start}\n")
+        with pytest.raises(
+            AffectusError,
+            match=rf"begins after the end of its recording in {name}, utterance 'w': got a start of [\d.]+; expected "
+            r"less than 3\.0, the length of the recording\. Mend the row: times are in seconds",
+        ):
+            extract(labels, PLAIN, jobs=0, use_cache=False)
+    rows = f"id,video,path,start,end,emotion_class\nu,v,{name},0,3.9,calm\nw,v,{name},1,"
+    labels.write_text(rows + "4.0,calm\n")
+    corpus = extract(labels, PLAIN, jobs=0, use_cache=False).corpus
+    assert corpus.table["end"].to_list() == pytest.approx([3.0, 3.0], abs=0.1)
+    assert not any("cut to it" in note for note in corpus.card.notes)
+    assert any("'emotion_class' holds no class but 'calm'" in note for note in corpus.card.notes)
+    labels.write_text(rows + "5.0,calm\n")
+    corpus = extract(labels, PLAIN, jobs=0, use_cache=False).corpus
+    assert corpus.table["end"].to_list() == pytest.approx([3.0, 3.0], abs=0.1)
+    told = (
+        "1 of 2 utterances end more than 1 s after the recording, which has 3.0 s, and were cut to it; the first begins"
+    )
+    assert any(told in note for note in corpus.card.notes)
+
+
+def test_pictures_after_the_sound_are_within_the_recording(tmp_path: Path, make_media) -> None:
+    make_media(tmp_path / "a.mp4", seconds=3.0, sound=np.zeros(16_000, np.float32))
+    (tmp_path / "m.csv").write_text("id,path,start,end\nu,a.mp4,1.5,2.5\n")
+    assert extract(tmp_path / "m.csv", PLAIN, jobs=0, use_cache=False).corpus.table["end"].to_list() == [2.5]
+
+
+def test_subtitles_after_the_end_are_left_out_and_told(tmp_path: Path, make_media) -> None:
+    path = make_media(tmp_path / "a.wav", video=None, audio="pcm_s16le")
+    late = "\n3\n00:00:20,000 --> 00:00:21,000\nElsewhere.\n"
+    (tmp_path / "a.srt").write_text(SRT + late)
+    corpus = extract(path, PLAIN, jobs=0, use_cache=False).corpus
+    assert corpus.table["text"].to_list() == ["A first line.", "And more."]
+    told = "1 of 3 subtitles of a.srt begin after the recording, which has 1.5 s, and were left out."
+    assert any(told in note for note in corpus.card.notes)
+    (tmp_path / "a.srt").write_text(late)
+    with pytest.raises(
+        AffectusError,
+        match=r"All subtitles begin after the end of the recording in .*a\.srt: got a first start of 20 s; expected "
+        r"times within the 1\.5 s of a\.wav\. Give the subtitles of this recording",
+    ):
+        extract(path, PLAIN, jobs=0, use_cache=False)
 
 
 def test_parts_hold_what_a_corpus_holds(tmp_path: Path, make_media, capsys: pytest.CaptureFixture[str]) -> None:

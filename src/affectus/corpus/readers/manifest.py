@@ -55,9 +55,11 @@ def read_manifest(sources: Sequence[Path], options: ReadOptions) -> Corpus:
     - ``path``: the clip, relative to the CSV.
     - ``sentiment``, ``sentiment_text``, ``sentiment_audio``, ``sentiment_vision``: in [-3, 3].
     - ``anger``, ``disgust``, ``fear``, ``happiness``, ``sadness``, ``surprise``: in [0, 3].
-    - ``emotion_class``: one word. ``rating``, ``rating_<name>``: numbers.
+    - ``emotion_class``: one word. If every one of them is one of the six emotions or ``none``, the classes are these
+      seven, whichever occur; else those that occur. ``rating``, ``rating_<name>``: numbers.
     - ``<modality>_features``: a ``.npy`` array (steps, width) or (width,), or a ``.csv`` of numbers with one row per
       step, perhaps a header, whose columns ``start`` and ``end`` (if any) are the steps' times; relative to the CSV.
+      Headers of one modality must name the same columns, in any order.
     - ``<modality>_signal``, or any column that ``--signal`` names: a recording of numbers (ECG, EDA) as ``.csv`` with a
       header and a column ``time`` in seconds, or as ``.edf`` or ``.bdf``; time 0 is that of the recording from which
       ``start`` and ``end`` count, by which it is cut. Every channel is a feature, resampled to one rate.
@@ -101,7 +103,8 @@ def read_manifest(sources: Sequence[Path], options: ReadOptions) -> Corpus:
         match = _FEATURES.match(source)
         if match:
             modality = canonical_modality(match[1])
-            features[modality], cards[modality] = _features(table, source)
+            features[modality], cards[modality], said = _features(table, source, columns["id"])
+            notes += said
     for column, signal in signals.items():
         if signal.modality in features:
             raise AffectusError(
@@ -109,7 +112,9 @@ def read_manifest(sources: Sequence[Path], options: ReadOptions) -> Corpus:
             )
         features[signal.modality], cards[signal.modality], said = _signal(table, signal, columns)
         notes += said
-    card = Card(name=table.path.stem, source=table.path.name, modalities=cards, schemes=_schemes(columns), notes=notes)
+    schemes, said = _schemes(columns)
+    notes += said
+    card = Card(name=table.path.stem, source=table.path.name, modalities=cards, schemes=schemes, notes=notes)
     return make_corpus(pl.DataFrame(columns), features, card, options)
 
 
@@ -145,19 +150,26 @@ def _names(table: CsvTable) -> dict[str, pl.Series]:
     return {"id": ids, "video": table.strings("video", filled=True) if "video" in table else ids}
 
 
-def _schemes(columns: dict[str, pl.Series]) -> list[LabelScheme]:
+def _schemes(columns: dict[str, pl.Series]) -> tuple[list[LabelScheme], list[str]]:
+    """Return what the label columns mean, and which of them mean nothing."""
+    notes = []
     schemes = mosei.schemes(columns)
     schemes += [sentiment_scheme(modality=m) for m in KNOWN_MODALITIES if f"sentiment_{m}" in columns]
     if "emotion_class" in columns:
         found = set(columns["emotion_class"].drop_nulls())
-        classes = [name for name in SEVEN_EMOTIONS if name in found]
+        # a few rows seldom show all classes, and what is imported in parts is to have the same ones
+        whole = bool(found) and found <= set(SEVEN_EMOTIONS)
+        classes = [name for name in SEVEN_EMOTIONS if whole or name in found]
         classes += sorted(found - set(classes))
         if len(classes) >= 2:
             schemes.append(emotion_class_scheme(tuple(classes)))
+        else:
+            holds = f"holds no class but {classes[0]!r}" if classes else "is empty"
+            notes.append(f"The column 'emotion_class' {holds}, so it is not used as a label.")
     ratings = tuple(column for column in columns if _RATING.match(column))
     if ratings:
         schemes.append(LabelScheme(name="ratings", kind=LabelKind.REAL, columns=ratings))
-    return schemes
+    return schemes, notes
 
 
 def _inside(table: CsvTable, index: int, column: str, name: str) -> Path:
@@ -197,58 +209,96 @@ def _signal(
     return ragged, ModalityCard(dim=len(channels), feature_names=channels, rate=rate, encoder="signal"), notes
 
 
-def _features(table: CsvTable, column: str) -> tuple[Ragged, ModalityCard]:
-    """Read the files that a column names."""
+def _features(table: CsvTable, column: str, ids: pl.Series) -> tuple[Ragged, ModalityCard, list[str]]:
+    """Read the files that a column names; columns that have names come in the order of the first file that has any."""
     sequences: list[npt.NDArray[Any] | None] = []
     times: list[npt.NDArray[Any] | None] = []
     width: int | None = None
     names: list[str] | None = None
+    first, moved = "", 0
     for index, name in enumerate(table.strings(column).to_list()):
         if name is None:
             sequences.append(None)
             times.append(None)
             continue
         path = _inside(table, index, column, name)
-        values, steps, header = _read_features(path)
-        width, names = (values.shape[1], header) if width is None else (width, names)
+        where = f"{table.where(index, column)}, {name}"
+        if not path.is_file():
+            raise AffectusError(
+                "There is no feature file",
+                where=f"{table.where(index, column)} (id {ids[index]!r})",
+                got=repr(name),
+                expected="the path of a .npy or .csv file, relative to the manifest",
+                remedy="Mend the path, or leave the cell empty where the modality is missing",
+            )
+        values, steps, header = _read_features(path, where)
+        width = values.shape[1] if width is None else width
         if values.shape[1] != width:
             raise AffectusError(
                 "The feature file has another width than those before it",
-                where=f"{table.where(index, column)}, {path.name}",
+                where=where,
                 got=values.shape[1],
                 expected=str(width),
             )
+        if header is not None and names is None:
+            first, names = name, header
+        if header is not None and names is not None and header != names:
+            values = values[:, _places(names, header, first, where)]
+            moved += 1
         sequences.append(values)
         times.append(steps)
     if width is None:
         raise AffectusError(f"The column {column!r} names no file", where=table.path, remedy="Fill or remove it")
     timed = all(t is not None for t, s in zip(times, sequences, strict=True) if s is not None)
     ragged = Ragged.from_sequences(sequences, width, times=times if timed else None)
-    return ragged, ModalityCard(dim=width, feature_names=names)
+    notes = []
+    if moved:
+        files = sum(one is not None for one in sequences)
+        notes.append(
+            f"{column}: the columns of {moved} of {files} files stood in another order and were put in that of {first}."
+        )
+    return ragged, ModalityCard(dim=width, feature_names=names), notes
 
 
-def _read_features(path: Path) -> tuple[npt.NDArray[Any], npt.NDArray[Any] | None, list[str] | None]:
+def _places(names: Sequence[str], header: Sequence[str], first: str, where: str) -> list[int]:
+    """Return where each of the names stands in a header that has them in another order."""
+    if set(header) != set(names) or len(set(header)) < len(header):
+        lacking = [name for name in names if name not in header]
+        others = [name for name in header if name not in names]
+        raise AffectusError(
+            "The feature file has other columns than those before it",
+            where=where,
+            got=_some(others or header),
+            expected=f"{_some(lacking or names)}, as in {first}",
+            remedy="Give all files of the column the same header; its order is free",
+        )
+    return [header.index(name) for name in names]
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+
+
+def _read_features(path: Path, where: str) -> tuple[npt.NDArray[Any], npt.NDArray[Any] | None, list[str] | None]:
     """Return (steps, width) values, (steps, 2) times or None, and the names of the columns or None."""
-    if not path.is_file():
-        raise AffectusError("There is no file", where=path)
     if path.suffix == ".npy":
         try:
             array = np.load(path, allow_pickle=False)
         except (OSError, ValueError, EOFError) as error:
             reason = str(error).splitlines()[0]
-            raise AffectusError("Not a whole .npy file", where=path, got=reason) from None
+            raise AffectusError("Not a whole .npy file", where=where, got=reason) from None
         if not isinstance(array, np.ndarray) or array.ndim not in (1, 2) or array.dtype.kind not in "fiu":
             shape = f"{getattr(array, 'dtype', type(array).__name__)} {getattr(array, 'shape', '')}".strip()
             raise AffectusError(
-                "The feature file has the wrong shape", where=path, got=shape, expected="numbers (steps, width)"
+                "The feature file has the wrong shape", where=where, got=shape, expected="numbers (steps, width)"
             )
         return array.reshape(-1, array.shape[-1]), None, None
     if path.suffix != ".csv":
-        raise AffectusError("The feature file is of an unknown kind", where=path, expected=".npy or .csv")
+        raise AffectusError("The feature file is of an unknown kind", where=where, expected=".npy or .csv")
     try:
         frame = pl.read_csv(path, has_header=False, infer_schema=False)
     except (pl.exceptions.PolarsError, OSError) as error:
-        raise AffectusError("Not a whole CSV file", where=path, got=str(error).splitlines()[0]) from None
+        raise AffectusError("Not a whole CSV file", where=where, got=str(error).splitlines()[0]) from None
     header: list[str] | None = [str(cell or "").strip() for cell in frame.row(0)]
     if all(_is_number(cell) for cell in header or []):
         header = None
@@ -260,7 +310,7 @@ def _read_features(path: Path) -> tuple[npt.NDArray[Any], npt.NDArray[Any] | Non
         row, column = bad[0].tolist()
         raise AffectusError(
             "The cell is no number",
-            where=f"{path}, row {row + (1 if header is None else 2)}",
+            where=f"{where}, row {row + (1 if header is None else 2)}",
             got=repr(frame.row(row)[column]),
         )
     values = numbers.to_numpy()

@@ -51,6 +51,8 @@ def cache_key(source: Source, settings: Extraction) -> str:
     made_by = [str(name) for name in (settings.text, settings.audio, settings.vision) if name in EXTRACTORS]
     parts["extractors"] = {name: EXTRACTORS[name].version for name in made_by}
     parts["video"], parts["given"] = source.video, [list(vars(given).values()) for given in source.given]
+    if source.timed:
+        parts["utterances"] = "within the recording"  # what was cached before may have some that lie outside
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 

@@ -339,6 +339,7 @@ def _join(corpora: Sequence[Corpus], plan: Plan, skipped: dict[Path, str], setti
     card = Card(name=name, source=name, language=settings.language, modalities=cards, notes=notes)
     if plan.manifest is not None:
         card.schemes, card.source = plan.manifest.card.schemes, plan.manifest.card.source
+        card.notes += plan.manifest.card.notes
         table = _labelled(table, plan.manifest)
     else:
         card.notes.append("The source names no split; all utterances are in train.")

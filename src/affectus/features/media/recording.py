@@ -49,6 +49,8 @@ LONGEST_PIECE = 30.0
 """Seconds of sound that are in memory at once."""
 MAX_UTTERANCES = 100_000
 """Most utterances of one file."""
+SLACK = 1.0
+"""Seconds that an utterance may end after its recording without a word; it is cut to it in any case."""
 _NEAR = 5.0
 """Seconds between utterances over which pictures are read on, so that faces keep their track."""
 
@@ -89,6 +91,13 @@ class Source:
     transcript: Path | None = None
     given: tuple[Given, ...] = ()
     turns: Path | None = None
+
+    @property
+    def timed(self) -> bool:
+        """Whether a manifest or subtitles say when an utterance is."""
+        if self.given:
+            return any(one.start is not None or one.end is not None for one in self.given)
+        return self.transcript is not None and self.transcript.suffix.lower() in SUBTITLE_SUFFIXES
 
     def resolved(self) -> "Source":
         """Return it with whole paths, for a process that runs elsewhere."""
@@ -245,11 +254,15 @@ class Extractor:
 
     def _read_media(self, source: Source, report: Report) -> _Found:
         media = probe(source.path)
+        told = media.duration
         found = _Found()
         needs_sound = self.settings.audio != NONE or self.settings.recognizer != NONE or not source.given
         if media.has_audio and needs_sound:
             media = self._listen(media, found, report)
-        self._segment(source, media, found)
+        heard = len(found.probabilities) / FRAME_RATE
+        # what a file of sound says of its length may be a guess
+        length = max(told or 0.0, heard) if heard or media.has_video else 0.0
+        self._segment(source, media, found, length or None)
         watches = self.settings.vision != NONE and media.has_video
         transcript = source.transcript
         divided = transcript is not None and transcript.suffix.lower() not in SUBTITLE_SUFFIXES and not source.given
@@ -321,13 +334,20 @@ class Extractor:
             return replace(media, has_audio=False)
         return replace(media, duration=len(found.probabilities) / FRAME_RATE)
 
-    def _segment(self, source: Source, media: Media, found: _Found) -> None:
-        """Find the utterances."""
+    def _segment(self, source: Source, media: Media, found: _Found, length: float | None) -> None:
+        """Find the utterances; those that are given lie within the recording, if its length is known."""
         settings = self.settings
         if source.given:
-            length = media.duration
             for given in source.given:
-                start, end = given.start or 0.0, given.end if given.end is not None else length
+                start, end = given.start or 0.0, given.end if given.end is not None else media.duration
+                if length is not None and start >= length:
+                    raise AffectusError(
+                        "The utterance begins after the end of its recording",
+                        where=f"{source.path.name}, utterance {given.id!r}",
+                        got=f"a start of {start:g}",
+                        expected=f"less than {length:.1f}, the length of the recording",
+                        remedy="Mend the row: times are in seconds from the start of the file that it names",
+                    )
                 if end is None or end <= start or start < 0:
                     raise AffectusError(
                         "The times of the utterance are no stretch of time",
@@ -335,10 +355,26 @@ class Extractor:
                         got=f"{start:g} to {'the end, which the file does not tell' if end is None else f'{end:g}'}",
                     )
                 found.utterances.append(_Utterance(start, end, given.text, given.speaker, given.id))
+            _cut(found, length)
             return
         if source.transcript is not None and source.transcript.suffix.lower() in SUBTITLE_SUFFIXES:
-            for cue in read_subtitles(source.transcript):
-                found.utterances.append(_Utterance(cue.start, cue.end, cue.text, cue.speaker))
+            cues = read_subtitles(source.transcript)
+            inside = [cue for cue in cues if length is None or cue.start < length]
+            if not inside:
+                raise AffectusError(
+                    "All subtitles begin after the end of the recording",
+                    where=source.transcript,
+                    got=f"a first start of {cues[0].start:g} s",
+                    expected=f"times within the {length:.1f} s of {source.path.name}",
+                    remedy="Give the subtitles of this recording, with times from its start",
+                )
+            if len(inside) < len(cues):
+                found.notes.append(
+                    f"{len(cues) - len(inside)} of {len(cues)} subtitles of {source.transcript.name} begin after the "
+                    f"recording, which has {length:.1f} s, and were left out."
+                )
+            found.utterances = [_Utterance(cue.start, cue.end, cue.text, cue.speaker) for cue in inside]
+            _cut(found, length)
             return
         speech: list[Stretch] = []
         if settings.segments in (Segments.AUTO, Segments.PAUSES):
@@ -622,6 +658,20 @@ class Extractor:
 
     def _read_texts(self, encoder: TextFeatures, texts: Sequence[str]) -> FloatArray:
         return checked(self.settings.text, called(self.settings.text, encoder, texts), (len(texts), encoder.dim))
+
+
+def _cut(found: _Found, length: float | None) -> None:
+    """Let no utterance end after the recording; what is more than a little is told."""
+    if length is None:
+        return
+    late = [one for one in found.utterances if one.times[1] > length + SLACK]
+    if late:
+        found.notes.append(
+            f"{len(late)} of {len(found.utterances)} utterances end more than {SLACK:g} s after the recording, which "
+            f"has {length:.1f} s, and were cut to it; the first begins at {late[0].times[0]:g} s."
+        )
+    for one in found.utterances:
+        one.end = min(one.times[1], length)
 
 
 def _timed(parts: Sequence[Timed | None], width: int, step: float) -> Ragged:
