@@ -107,17 +107,12 @@ def evaluate_run(
         report: told which seed is being judged.
 
     Raises:
-        AffectusError: the corpus does not fit the run, has no such split or no labels for the run's tasks; an oracle
-            protocol is asked of a run that kept no epochs, or of an ensemble.
+        AffectusError: the corpus does not fit the run, has no such split, or not the labels that the run learned; an
+            oracle protocol is asked of a run that kept no epochs, or of an ensemble.
     """
     run = run if isinstance(run, Run) else load_run(run)
     rules = PROTOCOLS[protocol]
-    for task in run.tasks:
-        if task.scheme not in corpus.schemes:
-            raise AffectusError(
-                f"The corpus {corpus.name!r} has no labels for the run's task {task.name!r}",
-                expected=f"the label scheme {task.scheme!r}",
-            )
+    run.check_labels(corpus)
     notes: list[str] = []
     if rules.oracle:
         if ensemble:
@@ -170,7 +165,11 @@ def choose_for(
         split: of it; None for all.
         per_class: a threshold for each emotion.
         ensemble: the mean of the seeds' probabilities as the one model, its thresholds chosen on their mean on valid.
+
+    Raises:
+        AffectusError: the corpus does not fit the run, or has not the labels that the run learned.
     """
+    run.check_labels(corpus)
     given = [run.predict(run.model(seed), corpus, split) for seed in run.seeds]
     chosen_on = [run.valid_predictions(seed) for seed in run.seeds]
     if ensemble:
