@@ -6,14 +6,14 @@ import polars as pl
 import pytest
 
 from affectus.api import evaluate, train
-from affectus.corpus import Corpus
+from affectus.corpus import Corpus, Ragged, save_corpus
 from affectus.errors import AffectusError
 from affectus.evaluation import PROTOCOLS
 from affectus.evaluation.scoring import Scorer
 from affectus.evaluation.significance import compare_runs
 from affectus.labels import LabelKind, LabelScheme, emotion_class_scheme, emotions_scheme, sentiment_scheme
 from affectus.predict.table import predict_table
-from affectus.training import Run
+from affectus.training import Run, load_run
 from affectus.vocabulary import SIX_EMOTIONS
 
 
@@ -82,6 +82,25 @@ def test_the_oracle_needs_every_epoch(corpus: Corpus, make_corpus: Callable[...,
     assert evaluate(small, corpus, split="valid", protocol="akhtar2019-released").protocol.oracle
     with pytest.raises(AffectusError, match=r"was not kept.*keep_epochs=true"):
         evaluate(small, make_corpus(seed=9), split="test", protocol="akhtar2019-released")
+
+
+def test_the_oracle_knows_its_corpus_by_more_than_labels(corpus: Corpus, tmp_path: Path) -> None:
+    settings = {"options": {"hidden": 4, "dense": 4}, "training": {"epochs": 2}}
+    oracle = {"split": "test", "protocol": "akhtar2019-released"}
+    save_corpus(corpus, tmp_path / "corpus")
+    audio = corpus.features["audio"]
+    deaf = corpus.with_features("audio", Ragged(-audio.values, audio.offsets), corpus.card.modalities["audio"])
+    save_corpus(deaf, tmp_path / "deaf")
+    for way in (corpus, tmp_path / "corpus"):
+        name = tmp_path / f"run-{type(way).__name__}"
+        small = train("mtmm_es", way, tasks=["polarity"], out=name, **settings)  # type: ignore[arg-type]
+        assert evaluate(small, way, **oracle).protocol.oracle  # type: ignore[arg-type]
+        for other in (deaf, tmp_path / "deaf"):
+            with pytest.raises(AffectusError, match=r"was not kept.*only judge the corpus that the run was trained on"):
+                evaluate(small, other, **oracle)  # type: ignore[arg-type]
+    # what was trained in memory is known again when it comes from a folder
+    in_memory = load_run(tmp_path / "run-Corpus")
+    assert evaluate(in_memory, tmp_path / "corpus", **oracle).protocol.oracle  # type: ignore[arg-type]
 
 
 def _relabelled(corpus: Corpus, *schemes: LabelScheme) -> Corpus:

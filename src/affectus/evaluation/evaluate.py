@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from affectus.corpus import Corpus
+from affectus.corpus.storage import content_hash
 from affectus.errors import AffectusError
 from affectus.evaluation.protocols import PROTOCOLS, Protocol
 from affectus.evaluation.scoring import Scorer, Thresholds, choose_thresholds
@@ -128,10 +129,11 @@ def evaluate_run(
     rows: list[dict[str, float]] = []
     used: list[dict[str, Thresholds]] = []
     if rules.oracle:
+        own = _is_training_corpus(run, corpus)
         for seed in run.seeds:
             if report:
                 report(f"seed {seed}")
-            rows.append(_oracle(run, seed, corpus, split, rules, per_class_thresholds, constant))
+            rows.append(_oracle(run, seed, corpus, split, rules, per_class_thresholds, own))
     else:
         for said, thresholds in choose_for(run, corpus, split, per_class=per_class_thresholds, ensemble=ensemble):
             scorer = Scorer(rules.intensity, thresholds)
@@ -204,11 +206,11 @@ def thresholds_on(run: Run, valid: Predictions | None, per_class: bool = False) 
 
 
 def _oracle(
-    run: Run, seed: int, corpus: Corpus, split: str, rules: Protocol, per_class: bool, constant: Predictions
+    run: Run, seed: int, corpus: Corpus, split: str, rules: Protocol, per_class: bool, own: bool
 ) -> dict[str, float]:
     """Return for each metric its best value over the epochs and the grid of thresholds."""
     best: dict[str, float] = {}
-    for predictions in _epochs(run, seed, corpus, split, rules, constant):
+    for predictions in _epochs(run, seed, corpus, split, rules, own):
         candidates = [{task.name: Thresholds.plain(task.outputs) for task in run.tasks}]
         if any(task.kind is TaskKind.MULTI_LABEL for task in run.tasks):
             candidates = [
@@ -224,15 +226,19 @@ def _oracle(
     return best
 
 
-def _epochs(
-    run: Run, seed: int, corpus: Corpus, split: str, rules: Protocol, constant: Predictions
-) -> Iterator[Predictions]:
-    """Yield what each epoch says of a split: as recorded if this is the training corpus, else by its kept weights."""
+def _is_training_corpus(run: Run, corpus: Corpus) -> bool:
+    """True if the run was trained on this very corpus, by the hash of its folder or else of its content."""
+    trained = run.file.corpus.sha256
+    return trained is not None and (trained == corpus.sha256 or trained == content_hash(corpus))
+
+
+def _epochs(run: Run, seed: int, corpus: Corpus, split: str, rules: Protocol, own: bool) -> Iterator[Predictions]:
+    """Yield what each epoch says of a split: as recorded if this is the run's own corpus, else by its kept weights."""
     if not is_gradient_model(run.config.model):
         yield run.predict(run.model(seed), corpus, split)
         return
-    recorded = run.recorded(seed, split) if corpus.name == run.file.corpus.name else []
-    if recorded and _same_utterances(recorded[0], constant):
+    recorded = run.recorded(seed, split) if own else []
+    if recorded:
         yield from recorded
         return
     kept = run.epochs(seed)
@@ -240,16 +246,11 @@ def _epochs(
         raise AffectusError(
             f"The protocol {rules.name!r} needs what every epoch says of {corpus.name!r}, {split}, which was not kept",
             where=run.folder,
-            remedy="Train again with --set keep_epochs=true",
+            remedy="An oracle protocol can only judge the corpus that the run was trained on, "
+            "unless the run was trained with --set keep_epochs=true",
         )
     for epoch in kept:
         yield run.predict(run.model(seed, epoch=epoch), corpus, split)
-
-
-def _same_utterances(first: Predictions, second: Predictions) -> bool:
-    return np.array_equal(first.rows, second.rows) and all(
-        np.array_equal(first.targets[task], target, equal_nan=True) for task, target in second.targets.items()
-    )
 
 
 def _keep_best(best: dict[str, float], scores: Mapping[str, float], scorer: Scorer) -> None:
