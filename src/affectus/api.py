@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from affectus.corpus import Corpus, load_corpus
-from affectus.corpus.storage import corpus_hash
+from affectus.corpus.storage import corpus_hash, identity
 from affectus.errors import AffectusError, unknown_name
 from affectus.evaluation import Evaluation, Scorer, evaluate_run
 from affectus.features.tokens import Progress
@@ -106,7 +106,7 @@ def train(
         config,
         opened,
         out,
-        identity=corpus_hash(folder) if folder else None,
+        identity=identity(opened),
         scorer=Scorer(),
         report=report,
         jobs=jobs,
@@ -116,7 +116,7 @@ def train(
         device=device,
         source=source,
         unlabelled=unread,
-        unlabelled_identity=corpus_hash(unlabelled) if isinstance(unlabelled, str | Path) else None,
+        unlabelled_identity=None if unread is None else identity(unread),
         tell=tell,
         stacked=stacked,
     )

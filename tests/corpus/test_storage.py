@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
 from affectus.corpus import Card, Corpus, ModalityCard, Ragged, build_corpus, load_corpus, save_corpus, storage
-from affectus.corpus.storage import corpus_hash, map_safetensors, remove_corpus, verify_files
+from affectus.corpus.storage import content_hash, corpus_hash, identity, map_safetensors, remove_corpus, verify_files
 from affectus.errors import AffectusError
 from affectus.labels import LabelKind, LabelScheme, emotion_class_scheme, sentiment_scheme
 
@@ -106,6 +106,27 @@ def test_safetensors_are_written_as_the_package_does(
     assert (tmp_path / "mine").read_bytes() == (tmp_path / "theirs").read_bytes()
     for name, array in map_safetensors(tmp_path / "mine").items():
         np.testing.assert_array_equal(array, arrays[name])
+
+
+def test_identity_is_that_of_the_folder_or_of_the_content(corpus: Corpus, tmp_path: Path) -> None:
+    save_corpus(corpus, tmp_path / "toy")
+    loaded = load_corpus(tmp_path / "toy")
+    assert identity(loaded) == corpus_hash(tmp_path / "toy")
+    assert identity(corpus) == content_hash(corpus) == content_hash(loaded)
+    every = np.arange(len(loaded))
+    assert identity(loaded.select(every)) == content_hash(corpus)  # a copy has no folder, whatever its card says
+    label, audio = pl.col("sentiment") / 2, corpus.features["audio"]
+    changed = [
+        corpus.select(every[:-1]),
+        Corpus(corpus.table.with_columns(label), corpus.features, corpus.card),
+        corpus.with_features("audio", Ragged(audio.values + 1, audio.offsets), corpus.card.modalities["audio"]),
+        Corpus(
+            corpus.table,
+            corpus.features,
+            corpus.card.model_copy(update={"schemes": [sentiment_scheme(-4, 4), *corpus.card.schemes[1:]]}),
+        ),
+    ]
+    assert len({content_hash(one) for one in (corpus, *changed)}) == 5
 
 
 def test_an_empty_corpus_round_trips(tmp_path: Path) -> None:

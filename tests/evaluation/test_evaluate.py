@@ -2,14 +2,19 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 
 from affectus.api import evaluate, train
-from affectus.corpus import Corpus
+from affectus.corpus import Corpus, Ragged, save_corpus
 from affectus.errors import AffectusError
 from affectus.evaluation import PROTOCOLS
 from affectus.evaluation.scoring import Scorer
-from affectus.training import Run
+from affectus.evaluation.significance import compare_runs
+from affectus.labels import LabelKind, LabelScheme, emotion_class_scheme, emotions_scheme, sentiment_scheme
+from affectus.predict.table import predict_table
+from affectus.training import Run, load_run
+from affectus.vocabulary import SIX_EMOTIONS
 
 
 @pytest.fixture
@@ -77,6 +82,105 @@ def test_the_oracle_needs_every_epoch(corpus: Corpus, make_corpus: Callable[...,
     assert evaluate(small, corpus, split="valid", protocol="akhtar2019-released").protocol.oracle
     with pytest.raises(AffectusError, match=r"was not kept.*keep_epochs=true"):
         evaluate(small, make_corpus(seed=9), split="test", protocol="akhtar2019-released")
+
+
+def test_the_oracle_knows_its_corpus_by_more_than_labels(corpus: Corpus, tmp_path: Path) -> None:
+    settings = {"options": {"hidden": 4, "dense": 4}, "training": {"epochs": 2}}
+    oracle = {"split": "test", "protocol": "akhtar2019-released"}
+    save_corpus(corpus, tmp_path / "corpus")
+    audio = corpus.features["audio"]
+    deaf = corpus.with_features("audio", Ragged(-audio.values, audio.offsets), corpus.card.modalities["audio"])
+    save_corpus(deaf, tmp_path / "deaf")
+    for way in (corpus, tmp_path / "corpus"):
+        name = tmp_path / f"run-{type(way).__name__}"
+        small = train("mtmm_es", way, tasks=["polarity"], out=name, **settings)  # type: ignore[arg-type]
+        assert evaluate(small, way, **oracle).protocol.oracle  # type: ignore[arg-type]
+        for other in (deaf, tmp_path / "deaf"):
+            with pytest.raises(AffectusError, match=r"was not kept.*only judge the corpus that the run was trained on"):
+                evaluate(small, other, **oracle)  # type: ignore[arg-type]
+    # what was trained in memory is known again when it comes from a folder
+    in_memory = load_run(tmp_path / "run-Corpus")
+    assert evaluate(in_memory, tmp_path / "corpus", **oracle).protocol.oracle  # type: ignore[arg-type]
+
+
+def _relabelled(corpus: Corpus, *schemes: LabelScheme) -> Corpus:
+    card = corpus.card.model_copy(update={"schemes": list(schemes)})
+    return Corpus(corpus.table, corpus.features, card)
+
+
+def _ratings(*columns: str, low: float | None = None, high: float | None = None) -> LabelScheme:
+    return LabelScheme(name="ratings", kind=LabelKind.REAL, columns=columns, low=low, high=high)
+
+
+SADNESS, JOY, FEAR = "sadness", "happiness", "fear"
+
+
+@pytest.mark.parametrize(
+    ("learned", "task", "judged", "message"),
+    [
+        (
+            _ratings(SADNESS, JOY),
+            "ratings",
+            _ratings(JOY, SADNESS),
+            r"The labels 'ratings' of the corpus 'toy' are not those that the run learned: "
+            r"got happiness, sadness \(real\); expected sadness, happiness \(real\)\. Import the same columns",
+        ),
+        (_ratings(SADNESS, JOY), "ratings", _ratings(SADNESS, FEAR), "got sadness, fear .*expected sadness, happiness"),
+        (_ratings(SADNESS, JOY), "ratings", _ratings(SADNESS), r"got sadness \(real\); expected sadness, happiness"),
+        (_ratings(SADNESS, JOY), "ratings", _ratings(SADNESS, JOY, high=3, low=0), "got 0 to 3; expected unknown"),
+        (
+            emotions_scheme(columns=("anger", "fear")),
+            "emotions",
+            emotions_scheme(),
+            r"got anger, disgust, .*surprise, none \(multi label\); expected anger, fear, none",
+        ),
+        (
+            emotions_scheme(columns=("anger", "fear")),
+            "emotion_intensity",
+            LabelScheme(name="emotions", kind=LabelKind.MULTI_LABEL, columns=("anger", "fear")),
+            r"got anger, fear \(multi label\); expected anger, fear \(real\)",
+        ),
+        (
+            emotion_class_scheme(("anger", "none")),
+            "emotion_class",
+            emotion_class_scheme(("none", "anger")),
+            r"got none, anger \(one of k\); expected anger, none",
+        ),
+        (
+            sentiment_scheme(),
+            "intensity",
+            sentiment_scheme(-1, 1),
+            r"'sentiment' of the corpus 'toy' have another range .*does not carry labels across ranges: "
+            "got -1 to 1; expected -3 to 3",
+        ),
+    ],
+)
+def test_labels_that_the_run_did_not_learn_are_not_judged(
+    corpus: Corpus, tmp_path: Path, learned: LabelScheme, task: str, judged: LabelScheme, message: str
+) -> None:
+    mine = _relabelled(corpus, learned)
+    run = train("linear", mine, tasks=[task], out=tmp_path / "run")
+    assert evaluate(run, mine).n == len(mine.rows("test"))
+    other = _relabelled(corpus, judged)
+    with pytest.raises(AffectusError, match=message):
+        evaluate(run, other)
+    with pytest.raises(AffectusError, match=message):
+        compare_runs([run, run], other, split="test")
+    # to predict, no label is needed
+    said = predict_table(run, mine, split="test")
+    for given in (other, _relabelled(corpus)):
+        assert predict_table(run, given, split="test").equals(said)
+
+
+def test_what_is_cut_from_labels_of_other_kinds_still_fits(corpus: Corpus, tmp_path: Path) -> None:
+    run = train("linear", corpus, tasks=["polarity", "emotions"], out=tmp_path / "run")
+    present = LabelScheme(name="emotions", kind=LabelKind.MULTI_LABEL, columns=SIX_EMOTIONS)
+    binary = Corpus(
+        corpus.table.with_columns((pl.col(name) > 0).cast(pl.Float32) for name in SIX_EMOTIONS),
+        corpus.features,
+        corpus.card.model_copy(update={"schemes": [sentiment_scheme(-4, 4), present]}),
+    )
+    assert evaluate(run, binary).values == evaluate(run, corpus).values
 
 
 def test_recorded_epochs_are_what_the_kept_weights_say(run: Run, corpus: Corpus) -> None:

@@ -3,10 +3,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 
 from affectus.cli.main import main
-from affectus.corpus import Corpus, build_corpus, save_corpus
+from affectus.corpus import Corpus, build_corpus, load_corpus, save_corpus
 from affectus.errors import AffectusError
 from affectus.evaluation.scoring import Scorer
 from affectus.studies.folds import compare_folds, cross_validate, load_folds, make_folds
@@ -104,6 +105,24 @@ def test_a_stopped_cross_validation_goes_on(corpus: Corpus, tmp_path: Path) -> N
     assert len(load_folds(whole, corpus, ensemble=True).statistics) == 1
     with pytest.raises(AffectusError, match="another cross-validation"):
         cross_validate("mtmm_es", corpus, tasks=["polarity"], out=tmp_path / "cut", folds=3, **SMALL)  # type: ignore[arg-type]
+
+
+def test_models_of_another_corpus_judge_nothing(make_corpus: Callable[..., Corpus], tmp_path: Path) -> None:
+    corpus, longer = make_corpus(videos=12), make_corpus(videos=16)
+    mended = Corpus(corpus.table.with_columns(pl.col("sentiment").fill_null(1.0)), corpus.features, corpus.card)
+    given = {"tasks": ["polarity"], "out": tmp_path / "cv", "folds": 3}
+    cross_validate("linear", corpus, **given)  # type: ignore[arg-type]
+    before = load_folds(tmp_path / "cv", corpus).values("polarity.accuracy")
+    for other in (longer, mended):
+        assert other.name == corpus.name
+        with pytest.raises(AffectusError, match=r"another cross-validation, which differs in 'sha256'.*another folder"):
+            cross_validate("linear", other, **given)  # type: ignore[arg-type]
+        with pytest.raises(AffectusError, match=r"made on another corpus than this 'toy'.*may have seen these videos"):
+            load_folds(tmp_path / "cv", other)
+    save_corpus(corpus, tmp_path / "corpus")
+    for same in (corpus, load_corpus(tmp_path / "corpus")):
+        cross_validate("linear", same, **given)  # type: ignore[arg-type]
+        assert load_folds(tmp_path / "cv", same).values("polarity.accuracy") == before
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from safetensors.numpy import load_file
 
 import affectus.training.callbacks as callbacks
 from affectus.api import train
-from affectus.corpus import Corpus, save_corpus
+from affectus.corpus import Corpus, load_corpus, save_corpus
 from affectus.errors import AffectusError
 from affectus.files import lock_folder
 from affectus.training import Run, SeedEvent, load_run
@@ -275,6 +275,18 @@ def test_another_run_in_the_folder_is_refused(corpus: Corpus, tmp_path: Path) ->
     (tmp_path / "other" / "thesis.txt").write_text("mine")
     with pytest.raises(AffectusError, match="something else than a run"):
         _train(corpus, tmp_path / "other")
+
+
+def test_another_corpus_in_memory_is_refused(make_corpus: Callable[..., Corpus], tmp_path: Path) -> None:
+    corpus = make_corpus()
+    run = train("linear", corpus, tasks=["polarity"], out=tmp_path / "run")
+    assert train("linear", make_corpus(), tasks=["polarity"], out=tmp_path / "run").file == run.file
+    with pytest.raises(AffectusError, match="another run, which differs in 'sha256'"):
+        train("linear", make_corpus(seed=1), tasks=["polarity"], out=tmp_path / "run")
+    save_corpus(corpus, tmp_path / "corpus")
+    ways = (tmp_path / "corpus", load_corpus(tmp_path / "corpus"))
+    one, two = (train("linear", way, tasks=["polarity"], out=tmp_path / "of") for way in ways)
+    assert one.file.corpus == two.file.corpus != run.file.corpus
 
 
 def test_two_processes_do_not_share_a_folder(corpus: Corpus, tmp_path: Path) -> None:

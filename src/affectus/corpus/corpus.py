@@ -1,7 +1,7 @@
 """The one form of a data set: a table of utterances, a ragged tensor per modality, and a card."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -47,6 +47,7 @@ class Corpus:
             their order.
         features: per modality the sequences of all rows.
         card: name, source, licence, label schemes, what is known of each modality.
+        sha256: hash of the card in the folder that it was opened from; None for a corpus made in memory.
 
     Raises:
         AffectusError: the parts do not fit together.
@@ -55,6 +56,7 @@ class Corpus:
     table: pl.DataFrame
     features: Mapping[str, Ragged]
     card: Card
+    sha256: str | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         _check_table(self.table, self.card)

@@ -1,5 +1,6 @@
 """A corpus as a folder: ``utterances.parquet``, ``features/<modality>.safetensors``, ``card.json``."""
 
+import hashlib
 import json
 import os
 import re
@@ -175,7 +176,7 @@ def load_corpus(folder: str | Path) -> Corpus:
             features[name] = Ragged(arrays["values"], offsets, arrays.get("times"))
         except (KeyError, ValueError) as error:
             raise AffectusError("The feature file does not hold together", where=path, got=error) from None
-    return Corpus(table, features, card)
+    return Corpus(table, features, card, sha256=sha256(folder / CARD))
 
 
 def verify_files(folder: str | Path) -> list[str]:
@@ -190,6 +191,33 @@ def verify_files(folder: str | Path) -> list[str]:
 def corpus_hash(folder: str | Path) -> str:
     """Return the SHA-256 of the card, which holds those of all other files: the identity of the corpus."""
     return sha256(Path(folder) / CARD)
+
+
+def content_hash(corpus: Corpus) -> str:
+    """Return a SHA-256 of what a corpus holds, its name and notes aside: what tells it from others in memory."""
+    digest = hashlib.sha256()
+
+    def add(*facts: object) -> None:
+        digest.update(json.dumps(facts, default=str).encode())
+
+    add(corpus.card.model_dump(mode="json", include={"schemes", "tokenizer", "word_aligned"}))
+    for column in sorted(corpus.table.columns):
+        add(column, corpus.table[column].to_list())
+    for name, ragged in corpus.features.items():
+        for part, array in (("values", ragged.values), ("offsets", ragged.offsets), ("times", ragged.times)):
+            if array is None:
+                continue
+            add(name, part, str(array.dtype), array.shape)
+            count = max(CHUNK_BYTES * len(array) // max(array.nbytes, 1), 1)
+            for start in range(0, len(array), count):
+                digest.update(np.ascontiguousarray(array[start : start + count]).tobytes())
+        ragged.release()
+    return digest.hexdigest()
+
+
+def identity(corpus: Corpus) -> str:
+    """Return the hash of a corpus's folder, as :func:`corpus_hash`, or that of its content if it has none."""
+    return corpus.sha256 or content_hash(corpus)
 
 
 def remove_corpus(folder: str | Path) -> None:

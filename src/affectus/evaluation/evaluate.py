@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from affectus.corpus import Corpus
+from affectus.corpus.storage import content_hash
 from affectus.errors import AffectusError
 from affectus.evaluation.protocols import PROTOCOLS, Protocol
 from affectus.evaluation.scoring import Scorer, Thresholds, choose_thresholds
@@ -108,17 +109,12 @@ def evaluate_run(
         report: told which seed is being judged.
 
     Raises:
-        AffectusError: the corpus does not fit the run, has no such split or no labels for the run's tasks; an oracle
-            protocol is asked of a run that kept no epochs, or of an ensemble.
+        AffectusError: the corpus does not fit the run, has no such split, or not the labels that the run learned; an
+            oracle protocol is asked of a run that kept no epochs, or of an ensemble.
     """
     run = run if isinstance(run, Run) else load_run(run)
     rules = PROTOCOLS[protocol]
-    for task in run.tasks:
-        if task.scheme not in corpus.schemes:
-            raise AffectusError(
-                f"The corpus {corpus.name!r} has no labels for the run's task {task.name!r}",
-                expected=f"the label scheme {task.scheme!r}",
-            )
+    run.check_labels(corpus)
     notes: list[str] = []
     if rules.oracle:
         if ensemble:
@@ -131,10 +127,11 @@ def evaluate_run(
     rows: list[dict[str, float]] = []
     used: list[dict[str, Thresholds]] = []
     if rules.oracle:
+        own = _is_training_corpus(run, corpus)
         for seed in run.seeds:
             if report:
                 report(f"seed {seed}")
-            rows.append(_oracle(run, seed, corpus, split, rules, per_class_thresholds, constant))
+            rows.append(_oracle(run, seed, corpus, split, rules, per_class_thresholds, own))
     else:
         for said, thresholds in choose_for(run, corpus, split, per_class=per_class_thresholds, ensemble=ensemble):
             scorer = Scorer(rules.intensity, thresholds)
@@ -168,7 +165,11 @@ def choose_for(
         split: of it; None for all.
         per_class: a threshold for each emotion.
         ensemble: the mean of the seeds' probabilities as the one model, its thresholds chosen on their mean on valid.
+
+    Raises:
+        AffectusError: the corpus does not fit the run, or has not the labels that the run learned.
     """
+    run.check_labels(corpus)
     given = [run.predict(run.model(seed), corpus, split) for seed in run.seeds]
     chosen_on = [run.valid_predictions(seed) for seed in run.seeds]
     if ensemble:
@@ -203,11 +204,11 @@ def thresholds_on(run: Run, valid: Predictions | None, per_class: bool = False) 
 
 
 def _oracle(
-    run: Run, seed: int, corpus: Corpus, split: str, rules: Protocol, per_class: bool, constant: Predictions
+    run: Run, seed: int, corpus: Corpus, split: str, rules: Protocol, per_class: bool, own: bool
 ) -> dict[str, float]:
     """Return for each metric its best value over the epochs and the grid of thresholds."""
     best: dict[str, float] = {}
-    for predictions in _epochs(run, seed, corpus, split, rules, constant):
+    for predictions in _epochs(run, seed, corpus, split, rules, own):
         candidates = [{task.name: Thresholds.plain(task.outputs) for task in run.tasks}]
         if any(task.kind is TaskKind.MULTI_LABEL for task in run.tasks):
             candidates = [
@@ -223,15 +224,19 @@ def _oracle(
     return best
 
 
-def _epochs(
-    run: Run, seed: int, corpus: Corpus, split: str, rules: Protocol, constant: Predictions
-) -> Iterator[Predictions]:
-    """Yield what each epoch says of a split: as recorded if this is the training corpus, else by its kept weights."""
+def _is_training_corpus(run: Run, corpus: Corpus) -> bool:
+    """True if the run was trained on this very corpus, by the hash of its folder or else of its content."""
+    trained = run.file.corpus.sha256
+    return trained is not None and (trained == corpus.sha256 or trained == content_hash(corpus))
+
+
+def _epochs(run: Run, seed: int, corpus: Corpus, split: str, rules: Protocol, own: bool) -> Iterator[Predictions]:
+    """Yield what each epoch says of a split: as recorded if this is the run's own corpus, else by its kept weights."""
     if not is_gradient_model(run.config.model):
         yield run.predict(run.model(seed), corpus, split)
         return
-    recorded = run.recorded(seed, split) if corpus.name == run.file.corpus.name else []
-    if recorded and _same_utterances(recorded[0], constant):
+    recorded = run.recorded(seed, split) if own else []
+    if recorded:
         yield from recorded
         return
     kept = run.epochs(seed)
@@ -239,16 +244,11 @@ def _epochs(
         raise AffectusError(
             f"The protocol {rules.name!r} needs what every epoch says of {corpus.name!r}, {split}, which was not kept",
             where=run.folder,
-            remedy="Train again with --set keep_epochs=true",
+            remedy="An oracle protocol can only judge the corpus that the run was trained on, "
+            "unless the run was trained with --set keep_epochs=true",
         )
     for epoch in kept:
         yield run.predict(run.model(seed, epoch=epoch), corpus, split)
-
-
-def _same_utterances(first: Predictions, second: Predictions) -> bool:
-    return np.array_equal(first.rows, second.rows) and all(
-        np.array_equal(first.targets[task], target, equal_nan=True) for task, target in second.targets.items()
-    )
 
 
 def _keep_best(best: dict[str, float], scores: Mapping[str, float], scorer: Scorer) -> None:

@@ -17,6 +17,7 @@ import polars as pl
 
 from affectus.api import train
 from affectus.corpus import Corpus, build_corpus
+from affectus.corpus.storage import content_hash
 from affectus.errors import AffectusError
 from affectus.evaluation.evaluate import choose_for
 from affectus.evaluation.significance import Difference, Statistic, compare_statistics, statistics_of
@@ -164,11 +165,21 @@ def cross_validate(
     """
     out = Path(out)
     made = make_folds(corpus, folds, valid_fraction=valid_fraction, seed=fold_seed)
-    facts = {"folds": folds, "valid_fraction": valid_fraction, "fold_seed": fold_seed, "corpus": corpus.name}
+    facts = {
+        "folds": folds,
+        "valid_fraction": valid_fraction,
+        "fold_seed": fold_seed,
+        "corpus": corpus.name,
+        "sha256": content_hash(corpus),
+    }
     path = out / FOLDS_FILE
-    if path.is_file() and read_json(path) != facts:
+    before = read_json(path) if path.is_file() else facts
+    if before != facts:
+        part = next((name for name in facts if before.get(name) != facts[name]), FOLDS_FILE)
         raise AffectusError(
-            "The folder holds another cross-validation", where=out, remedy="Choose another folder, or delete this one"
+            f"The folder holds another cross-validation, which differs in {part!r}",
+            where=out,
+            remedy="Choose another folder, or delete this one",
         )
     write_json(path, facts)
     for number, fold in enumerate(made):
@@ -202,7 +213,8 @@ def load_folds(folder: str | Path, corpus: Corpus, *, ensemble: bool = False) ->
         ensemble: average the seeds' probabilities in each fold.
 
     Raises:
-        AffectusError: the folder holds no cross-validation, or a fold is not trained to its end.
+        AffectusError: the folder holds no cross-validation, or one of another corpus, or a fold is not trained to its
+            end.
     """
     folder = Path(folder)
     if not (folder / FOLDS_FILE).is_file():
@@ -212,6 +224,12 @@ def load_folds(folder: str | Path, corpus: Corpus, *, ensemble: bool = False) ->
             remedy="Make one with: affectus cross-validate MODEL CORPUS --out FOLDER",
         )
     facts = read_json(folder / FOLDS_FILE)
+    if facts.get("sha256") != content_hash(corpus):
+        raise AffectusError(
+            f"The cross-validation was made on another corpus than this {corpus.name!r}",
+            where=folder,
+            remedy="Its models may have seen these videos; give its own corpus, or cross-validate this one elsewhere",
+        )
     made = make_folds(corpus, facts["folds"], valid_fraction=facts["valid_fraction"], seed=facts["fold_seed"])
     ids: list[str] = []
     names: list[str] = []

@@ -18,7 +18,7 @@ from affectus.files import read_json
 from affectus.labels import LabelKind
 from affectus.models.base import MODELS, AnyModel, Model
 from affectus.models.storage import load_weights
-from affectus.objectives import Task
+from affectus.objectives import Task, available_tasks
 from affectus.training.config import PER_TASK, RunConfig
 from affectus.training.inference import PerTask, Predictions, predict_batches
 from affectus.training.run import EPOCHS, RunFile, build_model, make_loader, task_from_json
@@ -133,8 +133,10 @@ class Run:
     def predict(self, model: AnyModel, corpus: Corpus, split: str | None, *, attention: bool = False) -> Predictions:
         """Run one of the run's models over a corpus.
 
+        It needs no labels: the targets are what the corpus has, and :meth:`check_labels` says whether they fit.
+
         Raises:
-            AffectusError: the corpus lacks a modality, or has other widths, columns or classes than in training.
+            AffectusError: the corpus lacks a modality, or has another width than in training.
         """
         return predict_batches(model, self.tasks, self.batches(corpus, split), attention=attention)
 
@@ -142,7 +144,7 @@ class Run:
         """Return a split of a corpus as the run's models see it.
 
         Raises:
-            AffectusError: the corpus lacks a modality, or has other widths, columns or classes than in training.
+            AffectusError: the corpus lacks a modality, or has another width than in training.
         """
         self.check_corpus(corpus)
         if self.text is not None:
@@ -213,14 +215,45 @@ class Run:
                     expected=str(dim),
                     remedy="Extract its features as for the training corpus",
                 )
+
+    def check_labels(self, corpus: Corpus) -> None:
+        """Check that a corpus has the labels that the run learned, so that the run can be judged by them.
+
+        Raises:
+            AffectusError: names the label scheme that the corpus lacks, or has with other columns or classes, or in
+                another range.
+        """
         for task in self.tasks:
             scheme = corpus.schemes.get(task.scheme)
-            if scheme and scheme.kind is LabelKind.ONE_OF_K and scheme.classes != task.values:
+            if scheme is None:
                 raise AffectusError(
-                    f"The corpus {corpus.name!r} has other classes of {scheme.name!r} than in training",
-                    got=", ".join(scheme.classes),
-                    expected=", ".join(task.values),
+                    f"The corpus {corpus.name!r} has no labels for the run's task {task.name!r}",
+                    expected=f"the label scheme {task.scheme!r}",
                 )
+            there = available_tasks({scheme.name: scheme}).get(task.name)
+            if there is None or (there.kind, there.values) != (task.kind, task.values):
+                raise AffectusError(
+                    f"The labels {scheme.name!r} of the corpus {corpus.name!r} are not those that the run learned",
+                    got=_listed(scheme.kind, scheme.columns) if there is None else _listed(there.kind, there.values),
+                    expected=_listed(task.kind, task.values),
+                    remedy="Import the same columns or classes in the same order, or train on this corpus",
+                )
+            if (there.low, there.high) != (task.low, task.high):
+                raise AffectusError(
+                    f"The labels {scheme.name!r} of the corpus {corpus.name!r} have another range than those that the "
+                    "run learned, and affectus does not carry labels across ranges",
+                    got=_range(there),
+                    expected=_range(task),
+                    remedy="Judge the run on a corpus with its own range, or train on this corpus",
+                )
+
+
+def _listed(kind: LabelKind, values: tuple[str, ...]) -> str:
+    return f"{', '.join(values)} ({kind.replace('_', ' ')})"
+
+
+def _range(task: Task) -> str:
+    return "unknown" if task.low is None or task.high is None else f"{task.low:g} to {task.high:g}"
 
 
 def load_run(folder: str | Path) -> Run:

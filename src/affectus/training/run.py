@@ -93,7 +93,7 @@ class CorpusIdentity(BaseModel):
 
     name: str
     sha256: str | None
-    """Hash of the card, which holds those of all files; None for a corpus in memory."""
+    """Hash of the card, which holds those of all files, or of the content of a corpus in memory; None if not told."""
 
 
 class RunFile(BaseModel):
@@ -263,7 +263,7 @@ def train_run(
         config: from :func:`build_config`.
         corpus: to train on.
         out: the run folder; one that holds the same run is resumed.
-        identity: the corpus's hash, if it has a folder.
+        identity: the corpus's hash; without it a run of the same name counts as one on this corpus.
         scorer: scores valid after each epoch; needed to select by a metric.
         report: told of each epoch.
         jobs: train so many seeds at once, in as many processes, of which this is one; needs ``corpus_folder``.
@@ -273,8 +273,8 @@ def train_run(
         device: ``auto``, ``cpu`` or ``cuda``.
         encoding: told how many texts the frozen layers of a text encoder have read, and how many there are.
         source: a run whose weights and scaling this one starts from.
-        unlabelled: learned from without its labels.
-        unlabelled_identity: its hash, if it has a folder. With it the seeds are trained one after another.
+        unlabelled: learned from without its labels; with it the seeds are trained one after another.
+        unlabelled_identity: its hash.
         tell: told in lines what was taken from the source.
         stacked: train the seeds as one model whose weights have an axis more, see :mod:`affectus.training.stacking`.
         team: the workers that train each seed together, of which this process is one.

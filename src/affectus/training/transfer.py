@@ -72,7 +72,7 @@ class Source:
         folder: where it lies.
         model: its model.
         corpus: the name of its corpus.
-        corpus_sha256: the hash of its corpus, if it had a folder.
+        corpus_sha256: the hash of its corpus, if it was told.
         seeds: those that are trained.
         tasks: their names.
         per_task: whether each task has the weights of an epoch of its own.
