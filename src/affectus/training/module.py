@@ -199,10 +199,13 @@ class FitModule(LightningModule):
         self.model.on_batch_end(output, batch)
         if self.uncertainty is not None and own:
             total = self.uncertainty(self._times_weight(losses))
-        if not self.automatic_optimization:
-            apart = self.settings.weighing is Weighing.PCGRAD and own
-            terms = list(self._times_weight(losses).values()) if apart else [total]
-            self._go_down(number, terms, last=index == self.passes.counts[number] - 1, index=index)
+        if self.automatic_optimization:
+            group = self.passes.group(number, index, self.settings.accumulate)
+            # the Trainer divides by the setting whatever the group's size is
+            return total if group == self.settings.accumulate else total * (self.settings.accumulate / group)
+        apart = self.settings.weighing is Weighing.PCGRAD and own
+        terms = list(self._times_weight(losses).values()) if apart else [total]
+        self._go_down(number, terms, last=index == self.passes.counts[number] - 1, index=index)
         return total
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
@@ -213,15 +216,16 @@ class FitModule(LightningModule):
     def _go_down(self, number: int, losses: Sequence[Tensor], *, last: bool, index: int) -> None:
         """Take a step of a pass, by gradient surgery if there is more than one loss, or gather gradients for it."""
         part, every = self.current_stage.passes[number], self.settings.accumulate
+        group = self.passes.group(number, index, every)
         parameters = [p for group in part.groups.values() for p in group.parameters if p.requires_grad]
         if len(losses) > 1:
             before = [p.grad for p in parameters]
             surgery(losses, parameters)
             for p, grad in zip(parameters, before, strict=True):
                 if p.grad is not None:
-                    p.grad = p.grad / every if grad is None else grad + p.grad / every
+                    p.grad = p.grad / group if grad is None else grad + p.grad / group
         else:
-            self.manual_backward(losses[0] / every)
+            self.manual_backward(losses[0] / group)
         if not last and (index + 1) % every:
             return
         if self.settings.clip is not None and self.settings.clip_by is Clip.NORM:
