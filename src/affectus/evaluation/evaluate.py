@@ -143,7 +143,9 @@ def evaluate_run(
             rows.append(scorer(run.tasks, said.probabilities, said.targets))
             used.append(thresholds)
         if not all(run.valid_predictions(seed) for seed in run.seeds):
-            notes.append("The training corpus has no valid split: the last epoch and the threshold 0.5 are used.")
+            notes.append(
+                "The training corpus has no valid split with labels: the last epoch and the threshold 0.5 are used."
+            )
     return Evaluation(
         protocol=rules,
         run=run.folder.name,

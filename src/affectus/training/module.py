@@ -20,6 +20,7 @@ from affectus.objectives import Weighing
 from affectus.objectives.weighing import UncertaintyWeights, loss_weights, surgery
 from affectus.training.config import PER_TASK, TASK_LOSS, Clip, Optimizer, TrainingSettings
 from affectus.training.inference import Collector, EpochScorer
+from affectus.training.losses import LossMeans, task_loss
 from affectus.training.mixed import run_model
 from affectus.training.passes import Passes
 from affectus.training.team import Team
@@ -70,7 +71,8 @@ class FitModule(LightningModule):
         self.epoch_row: dict[str, float] = {}
         self._sums: dict[str, Tensor] = {}
         self._counts: dict[str, Tensor] = {}
-        self._collector = Collector(model.tasks)
+        self._collector, self._valid = Collector(model.tasks), LossMeans(model.tasks)
+        self._weights: dict[str, float] = {}
         self._hiding = torch.Generator()
         self._schedulers: list[torch.optim.lr_scheduler.ReduceLROnPlateau] = []
         self._resumed: list[dict[str, Any]] = []
@@ -239,24 +241,26 @@ class FitModule(LightningModule):
     def on_validation_epoch_start(self) -> None:
         """Keep the training losses; start collecting."""
         self.epoch_row = self._train_means()
-        self._collector = Collector(self.model.tasks)
+        self._collector, self._valid = Collector(self.model.tasks), LossMeans(self.model.tasks)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Collect predictions."""
         total, losses, predictions = self._losses(batch)
+        beside: dict[str, Tensor] = {}
         if self.settings.select in (PER_TASK, TASK_LOSS):
             # a model with losses of its own may have none that bears the task's name
             own = {t.name: t for t in self.model.tasks if t.name not in losses}
-            losses |= {name: t.loss_of(predictions[name], t.target(batch.labels)) for name, t in own.items()}
-        self._remember(batch, {"loss": total, **{f"loss.{name}": loss for name, loss in losses.items()}})
+            beside = {name: t.loss_of(predictions[name], t.target(batch.labels)) for name, t in own.items()}
+        self._weights = loss_weights(self.model.tasks, losses)
+        self._valid.add(batch, total, losses, beside)
         self._collector.add(batch, predictions)
 
     def on_validation_epoch_end(self) -> None:
         """Score valid."""
-        self.epoch_row |= self._means("valid")
+        means = self._valid.result(self._weights)
         if self.settings.select == TASK_LOSS:
-            own = [task.weight * self.epoch_row[f"valid.loss.{task.name}"] for task in self.model.tasks]
-            self.epoch_row[f"valid.{TASK_LOSS}"] = sum(own)
+            means[TASK_LOSS] = task_loss(self.model.tasks, means)
+        self.epoch_row |= {f"valid.{name}": value for name, value in means.items()}
         if self.scorer is not None:
             _, probabilities, targets = self._collector.result()
             scores = self.scorer(self.model.tasks, probabilities, targets)
