@@ -30,6 +30,7 @@ class Evaluation:
         corpus: name of the corpus that was judged.
         split: of it.
         n: utterances in it.
+        labelled: per task, how many of them have a label of it.
         seeds: whose models were judged.
         values: per metric, one value per seed (one in all for an ensemble).
         majority: per metric, the value of the majority baseline fitted on the run's training split.
@@ -48,15 +49,21 @@ class Evaluation:
     majority: dict[str, float]
     thresholds: list[dict[str, Thresholds]] = field(default_factory=list)
     notes: tuple[str, ...] = ()
+    labelled: dict[str, int] = field(default_factory=dict)
 
     def mean(self, metric: str) -> float:
         """Return the mean over seeds."""
         return float(np.mean(self.values[metric]))
 
     def std(self, metric: str) -> float:
-        """Return the sample standard deviation over seeds; 0 for one seed."""
+        """Return the sample standard deviation over seeds.
+
+        For one value NaN, since it is unknown; 0 for a model without gradients, which every seed makes alike.
+        """
         values = self.values[metric]
-        return float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
+        if len(values) > 1:
+            return float(np.std(values, ddof=1))
+        return float("nan") if is_gradient_model(self.model) else 0.0
 
     def to_json(self) -> dict[str, Any]:
         """Return what ``affectus evaluate --json`` writes."""
@@ -73,6 +80,7 @@ class Evaluation:
             "corpus": self.corpus,
             "split": self.split,
             "n": self.n,
+            "labelled": self.labelled,
             "seeds": list(self.seeds),
             "thresholds": [
                 {
@@ -158,6 +166,7 @@ def evaluate_run(
         majority=majority,
         thresholds=used,
         notes=tuple(notes),
+        labelled={name: int((~np.isnan(of)).any(axis=1).sum()) for name, of in constant.targets.items()},
     )
 
 
