@@ -1,3 +1,4 @@
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -6,6 +7,7 @@ import polars as pl
 import pytest
 
 from affectus.api import evaluate, train
+from affectus.cli.main import main
 from affectus.corpus import Corpus, Ragged, save_corpus
 from affectus.errors import AffectusError
 from affectus.evaluation import PROTOCOLS
@@ -42,6 +44,30 @@ def test_figures_are_those_of_each_seeds_model(run: Run, corpus: Corpus) -> None
     assert found.std("polarity.accuracy") == pytest.approx(np.std(found.values["polarity.accuracy"], ddof=1))
     assert found.n == len(corpus.rows("test"))
     assert not found.notes
+
+
+def test_one_seed_has_no_spread(run: Run, corpus: Corpus, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It is unknown, but for a model that every seed makes alike; and how many utterances are labelled is said."""
+    save_corpus(corpus, tmp_path / "corpus")
+    common = {"tasks": ["intensity"], "seeds": 1}
+    train("mtmm_es", corpus, out=tmp_path / "one", options={"hidden": 4}, training={"epochs": 1}, **common)  # type: ignore[arg-type]
+    train("linear", corpus, out=tmp_path / "linear", **common)  # type: ignore[arg-type]
+    assert np.isnan(evaluate(tmp_path / "one", corpus).std("intensity.mae"))
+    assert np.isnan(evaluate(run, corpus, ensemble=True).std("intensity.mae"))
+    assert evaluate(tmp_path / "linear", corpus).std("intensity.mae") == 0.0
+    rows = corpus.rows("test")
+    known = int((~np.isnan(corpus.label("sentiment")[rows, 0])).sum())
+    assert known < len(rows)
+    assert main(["evaluate", str(tmp_path / "one"), str(tmp_path / "corpus")]) == 0
+    printed = capsys.readouterr().out
+    assert f"({len(rows)} utterances, {known} labelled)" in " ".join(printed.split())
+    assert "–" in next(line for line in printed.splitlines() if "intensity.mae" in line)
+    assert main(["evaluate", str(tmp_path / "one"), str(tmp_path / "corpus"), "--json", "-"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["metrics"]["intensity.mae"]["std"] is None
+    assert facts["labelled"] == {"intensity": known}
+    assert main(["evaluate", str(run.folder), str(tmp_path / "corpus")]) == 0
+    assert f"labelled: polarity {known}, emotions {len(rows)}" in " ".join(capsys.readouterr().out.split())
 
 
 def test_thresholds_see_valid_alone(run: Run, corpus: Corpus, make_corpus: Callable[..., Corpus]) -> None:

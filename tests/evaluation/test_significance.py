@@ -1,4 +1,7 @@
+import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,9 +12,20 @@ from affectus.cli.main import main
 from affectus.corpus import Corpus, save_corpus
 from affectus.errors import AffectusError
 from affectus.evaluation.evaluate import choose_for
-from affectus.evaluation.scoring import Scorer
-from affectus.evaluation.significance import compare_runs, holm, statistics_of, to_latex
-from affectus.training import Run
+from affectus.evaluation.scoring import MMSA_INTENSITY, Metric, Scorer
+from affectus.evaluation.significance import (
+    compare_runs,
+    compare_statistics,
+    holm,
+    intervals_of,
+    statistics_of,
+    to_latex,
+)
+from affectus.files import json_text
+from affectus.metrics import pearson
+from affectus.objectives import Task, TaskKind
+from affectus.studies.benchmarking.judging import judge_run
+from affectus.training import Predictions, Run
 
 TASKS = ["polarity", "emotions", "intensity"]
 
@@ -81,7 +95,93 @@ def test_t_test_over_seeds_is_scipys(runs: tuple[Corpus, list[Run]]) -> None:
     assert found.p_seeds == pytest.approx(stats.ttest_rel(second, first).pvalue, rel=1e-3)
 
 
+def _statistics(truth: np.ndarray, said: np.ndarray, rules: Mapping[str, Metric] = MMSA_INTENSITY) -> dict[str, Any]:
+    task = Task("intensity", "sentiment", TaskKind.REAL, ("intensity",))
+    both = ({"intensity": x.astype(np.float32)[:, None]} for x in (said, truth))
+    return statistics_of([task], Predictions(np.arange(len(truth)), *both), {}, rules)
+
+
+VIDEOS = np.repeat(np.arange(10), 6)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("constant", [0.1, 0.123, 0.5, 1.7, -0.33])
+def test_a_seed_without_a_figure_leaves_none_of_the_run(constant: float) -> None:
+    """And its seeds stay in pairs with the other run's."""
+    rng = np.random.default_rng(0)
+    truth = rng.normal(size=60)
+    first = [_statistics(truth, truth + rng.normal(size=60)) for _ in range(3)]
+    second = [*first[:2], _statistics(truth, np.full(60, constant))]
+    for pair in ((first, second), (second, first)):
+        correlation, error = compare_statistics(
+            ["a", "b"], pair, VIDEOS, paired=[True, True], where="x", metrics=["intensity.pearson", "intensity.mae"]
+        )
+        assert np.isnan(
+            [correlation.difference, *correlation.interval, correlation.p_videos, correlation.p_seeds]
+        ).all()
+        assert correlation.better == "open"
+        assert json.loads(json_text(correlation.to_json()))["interval"] == [None, None]
+        assert r"& -- & --" in to_latex([correlation])
+        # the other figure's p does not count the test that could not be made
+        assert error.p_videos_corrected == error.p_videos
+        assert not np.isnan(error.p_seeds)
+    assert np.isnan(intervals_of([second], VIDEOS, "intensity.pearson", draws=200)).all()
+
+
+def test_a_correlation_is_as_exact_as_the_metric() -> None:
+    rng = np.random.default_rng(1)
+    truth = rng.normal(size=60)
+    for said in (1e4 + truth + rng.normal(size=60), 0.1 + 1e-7 * rng.normal(size=60), 1e-30 * truth):
+        both = [_statistics(truth, x) for x in (said, truth)]
+        (found,) = compare_statistics(
+            ["a", "b"], [[x] for x in both], VIDEOS, paired=[True] * 2, where="x", metrics=["intensity.pearson"]
+        )
+        expected = pearson(truth.astype(np.float32), said.astype(np.float32))
+        assert found.first_mean == pytest.approx(expected, abs=1e-12)
+        assert found.interval[0] <= found.difference <= found.interval[1]
+
+
+@pytest.mark.filterwarnings("error")
+def test_draws_without_a_figure_are_left_out_and_counted() -> None:
+    """One video alone has other predictions: a third of the draws lacks it."""
+    rng = np.random.default_rng(2)
+    truth = rng.normal(size=60)
+    said = np.where(VIDEOS == 3, 0.7 + 0.1 * truth, 0.123)
+    good = [_statistics(truth, truth + rng.normal(size=60))]
+    (found,) = compare_statistics(
+        ["a", "b"], [good, [_statistics(truth, said)]], VIDEOS, paired=[True] * 2, where="x", draws=2000,
+        metrics=["intensity.pearson"],
+    )  # fmt: skip
+    assert found.undefined_draws / 2000 == pytest.approx(0.9**10, abs=0.05)
+    assert found.interval[0] < found.difference < found.interval[1]
+    ((low, high),) = intervals_of([[_statistics(truth, said)]], VIDEOS, "intensity.pearson", draws=500)
+    assert -1 <= low < high <= 1
+
+
+def test_the_rules_are_the_protocols(runs: tuple[Corpus, list[Run]]) -> None:
+    """Those of CH-SIMS clip first; the same figures as in an evaluation."""
+    corpus, both = runs
+    chosen = ["intensity.mae", "intensity.pearson"]
+    told = {}
+    for protocol in ("akhtar2019", "mmsa-sims"):
+        for found in compare_runs(both, corpus, metrics=chosen, draws=200, protocol=protocol):
+            means = [evaluate(run, corpus, protocol=protocol).mean(found.metric) for run in both]
+            assert [found.first_mean, found.second_mean] == pytest.approx(means, abs=1e-6)
+            told[protocol, found.metric] = found
+        judged = [judge_run(run, corpus, "test", protocol) for run in both]
+        videos = np.concatenate([np.full(len(rows), i) for i, rows in enumerate(corpus.recordings("test"))])
+        for metric in chosen:
+            for one, (low, high) in zip(
+                judged, intervals_of([j.statistics for j in judged], videos, metric, draws=500), strict=True
+            ):
+                assert low < one.mean(metric) < high
+    assert told["mmsa-sims", "intensity.mae"].first_mean < 0.9 * told["akhtar2019", "intensity.mae"].first_mean
+    with pytest.raises(AffectusError, match=r"'akhtar2019-released' is an oracle's"):
+        compare_runs(both, corpus, protocol="akhtar2019-released")
+
+
 def test_holm() -> None:
+    assert holm([0.01, float("nan"), 0.04, 0.03]) == pytest.approx([0.03, np.nan, 0.06, 0.06], nan_ok=True)
     assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
     assert holm([]) == []
 
@@ -103,7 +203,13 @@ def test_command_line(runs: tuple[Corpus, list[Run]], tmp_path: Path, capsys: py
     save_corpus(corpus, tmp_path / "corpus")
     arguments = ["compare", *(str(run.folder) for run in both), "--corpus", str(tmp_path / "corpus")]
     assert main([*arguments, "--draws", "200", "--latex", str(tmp_path / "t.tex")]) == 0
-    assert "polarity.accuracy" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "polarity.accuracy" in printed
+    assert "protocol akhtar2019" in printed
+    assert main([*arguments, "--draws", "200", "--protocol", "mmsa-sims", "--json", "-"]) == 0
+    by_name = {row["metric"]: row for row in json.loads(capsys.readouterr().out)}
+    mean = evaluate(both[1], corpus, protocol="mmsa-sims").mean("intensity.mae")
+    assert by_name["intensity.mae"]["second_mean"] == pytest.approx(mean, abs=1e-6)
     assert r"\toprule" in (tmp_path / "t.tex").read_text()
     assert main([*arguments, "--draws", "5"]) == 2
     assert "Too few draws" in capsys.readouterr().err

@@ -150,5 +150,7 @@ def test_the_command_line(corpus: Corpus, tmp_path: Path, capsys: pytest.Capture
     both = [str(tmp_path / "b"), str(tmp_path / "a")]
     assert main(["compare", *both, "--corpus", str(folder), "--draws", "500"]) == 0
     assert "polarity.accuracy" in capsys.readouterr().out
+    assert main(["compare", *both, "--corpus", str(folder), "--protocol", "mmsa-sims"]) == 2
+    assert "by the rules of akhtar2019 alone" in " ".join(capsys.readouterr().err.split())
     assert main(["compare", str(tmp_path), str(tmp_path / "a"), "--corpus", str(folder)]) == 2
     assert "holds no cross-validation" in capsys.readouterr().err

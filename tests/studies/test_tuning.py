@@ -9,12 +9,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 import yaml
 
 import affectus.studies.tuning as tuning
 from affectus.cli.main import main
-from affectus.corpus import Corpus, load_corpus, save_corpus
+from affectus.corpus import Corpus, build_corpus, load_corpus, save_corpus
 from affectus.errors import AffectusError
 from affectus.evaluation import evaluate_run
 from affectus.files import lock_folder
@@ -229,6 +230,10 @@ def test_without_valid_or_without_optuna(embedded: Path, tmp_path: Path, monkeyp
     save_corpus(corpus.select(np.flatnonzero(corpus.splits != "valid")), tmp_path / "corpus")
     with pytest.raises(AffectusError, match=r"has no valid split.*--valid-fraction"):
         tune("linear", tmp_path / "corpus", trials=1, out=tmp_path / "out")
+    silent = pl.when(pl.col("split") == "valid").then(None).otherwise(pl.col("sentiment")).alias("sentiment")
+    save_corpus(build_corpus(corpus.table.with_columns(silent), corpus.features, corpus.card), tmp_path / "silent")
+    with pytest.raises(AffectusError, match=r"No utterance of the valid split.*has a label.*polarity"):
+        tune("linear", tmp_path / "silent", tasks=["polarity"], trials=1, out=tmp_path / "out")
     with pytest.raises(AffectusError, match="needs a trial at least: got 0"):
         tune("linear", embedded, trials=0, out=tmp_path / "out")
     with pytest.raises(AffectusError, match="holds no search"):

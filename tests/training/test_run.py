@@ -1,18 +1,19 @@
 import json
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 from safetensors.numpy import load_file
 
 import affectus.training.callbacks as callbacks
-from affectus.api import train
-from affectus.corpus import Corpus, load_corpus, save_corpus
+from affectus.api import evaluate, train
+from affectus.corpus import Corpus, build_corpus, load_corpus, save_corpus
 from affectus.errors import AffectusError
 from affectus.files import lock_folder
 from affectus.training import Run, SeedEvent, load_run
@@ -255,6 +256,63 @@ def test_without_valid_the_last_epoch_counts(make_corpus: Callable[..., Corpus],
     run = _train(make_corpus(splits=("train", "test")), tmp_path / "run")
     assert json.loads((run.seed_folder(0) / "result.json").read_text())["best_epoch"] == 4
     assert run.valid_predictions(0) is None
+
+
+def _less(corpus: Corpus, columns: Sequence[str], split: str, left: int = 0) -> Corpus:
+    """Return the corpus without the labels of a split but for so many utterances."""
+    gone = np.isin(np.arange(len(corpus.table)), corpus.rows(split)[left:])
+    kept = [pl.when(pl.Series(gone)).then(None).otherwise(pl.col(name)).alias(name) for name in columns]
+    return build_corpus(corpus.table.with_columns(kept), corpus.features, corpus.card)
+
+
+@pytest.mark.parametrize("stacked", [False, True])
+def test_a_valid_split_without_labels_is_none(corpus: Corpus, tmp_path: Path, stacked: bool) -> None:
+    silent = _less(corpus, ["sentiment"], "valid")
+    settings = {"epochs": 5, "learning_rate": 0.01, "patience": 1}
+    common = {"tasks": ["polarity", "intensity"], "training": settings, "seeds": 2, "stacked": stacked}
+    run = _train(silent, tmp_path / "run", **common)
+    assert json.loads((run.seed_folder(0) / "result.json").read_text())["best_epoch"] == 4
+    assert run.valid_predictions(0) is None
+    assert not [name for name in _history(run)[0] if name.startswith("valid.")]
+    assert any("no valid split with labels" in note for note in evaluate(run, silent).notes)
+
+
+@pytest.mark.parametrize("select", ["loss", "per_task", "task_loss"])
+def test_a_task_without_labels_on_valid_has_no_part_in_the_choice(corpus: Corpus, tmp_path: Path, select: str) -> None:
+    silent = _less(corpus, ["sentiment"], "valid")
+    settings = {"epochs": 12, "learning_rate": 0.05, "select": select}
+    run = _train(silent, tmp_path / "run", training=settings)
+    rows, result = _history(run), json.loads((run.seed_folder(0) / "result.json").read_text())
+    assert all(row["valid.loss"] == row["valid.loss.emotions"] for row in rows)
+    assert "valid.loss.polarity" not in rows[0]
+    best = int(np.argmin([row["valid.loss"] for row in rows]))
+    assert best < 11
+    assert result.get("best_epochs", result.get("best_epoch")) == (
+        {"polarity": best, "emotions": best} if select == "per_task" else best
+    )
+    with pytest.raises(AffectusError, match=r"no label for the quantity to select by, 'polarity\.accuracy'.*emotions"):
+        _train(silent, tmp_path / "other", training={"select": "polarity.accuracy"})
+
+
+@pytest.mark.parametrize("stacked", [False, True])
+def test_the_loss_on_valid_is_the_mean_over_labels(corpus: Corpus, tmp_path: Path, stacked: bool) -> None:
+    """Whatever the batches are; each task has its own labels."""
+    partly = _less(corpus, ["sentiment"], "valid", left=7)
+    found = []
+    for size in (1, 100):
+        settings = {"epochs": 1, "learning_rate": 1e-9, "batch_size": size}
+        common = {"tasks": ["intensity:2", "emotions"], "training": settings, "seeds": 2, "stacked": stacked}
+        run = _train(partly, tmp_path / f"{size}", **common)
+        found.append(_history(run)[0])
+    names = ("valid.loss", "valid.loss.intensity", "valid.loss.emotions")
+    for name in names:
+        assert found[0][name] == pytest.approx(found[1][name], rel=1e-4), name
+    whole, intensity, emotions = (found[0][name] for name in names)
+    assert whole == pytest.approx(2 * intensity + emotions, rel=1e-5)
+    said = run.valid_predictions(0)
+    assert said is not None
+    error = np.nanmean((said.probabilities["intensity"] - said.targets["intensity"]) ** 2)
+    assert found[1]["valid.loss.intensity"] == pytest.approx(error, rel=1e-5)
 
 
 def test_balanced_and_real_loss_reach_the_tasks(corpus: Corpus, tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """What a model's own way of training asks of the loop: passes within an epoch, and what it remembers."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -172,6 +172,8 @@ class TestPasses:
         assert len(passes) == 8
         assert [passes.place(i) for i in range(8)] == [(0, 0), (0, 1), (0, 2), *((1, i) for i in range(5))]
         assert passes.batch_sampler == "sampler"
+        assert [passes.group(0, i, 2) for i in range(3)] == [2, 2, 1]
+        assert [passes.group(1, i, 3) for i in range(5)] == [3, 3, 3, 2, 2]
 
     def test_each_pass_moves_its_own_parameters(self, corpus: Corpus, tmp_path: Path) -> None:
         """With a share of the batches too; the gradient of one pass leaves nothing to the other."""
@@ -221,12 +223,14 @@ class TestSteps:
         train_rows = [row for row in corpus.rows("train") if known[row]][:16]
         return corpus.select(np.array(sorted([*train_rows, *corpus.rows("valid")])))
 
-    def run(self, corpus: Corpus, out: Path, model: str = "mult", **training: Any) -> Run:
+    def run(
+        self, corpus: Corpus, out: Path, model: str = "mult", tasks: Sequence[str] = ("intensity",), **training: Any
+    ) -> Run:
         dropouts = [name for name in MODELS[model].options if name.endswith("dropout")]
         return train(
             model,
             corpus,
-            tasks=["intensity"],
+            tasks=tasks,
             out=out,
             options={**SMALL[model], **dict.fromkeys(dropouts, 0.0)},
             training={
@@ -264,6 +268,19 @@ class TestSteps:
         passes = len(MODELS[model].create(even.dims, [], SMALL[model]).stages()[0].passes)
         self.run(even, tmp_path / "run", model, batch_size=3, accumulate=4, epochs=1)
         assert len(steps) == 2 * passes
+
+    @pytest.mark.parametrize("weighing", ["fixed", "pcgrad"])
+    @pytest.mark.parametrize("model", ["mult", "mmim"])
+    def test_the_last_step_of_an_epoch_takes_the_mean_too(
+        self, corpus: Corpus, tmp_path: Path, model: str, weighing: str
+    ) -> None:
+        """Four batches, of which eight would make a step: the same as a step after four."""
+        even = self.even(corpus)
+        common = {"batch_size": 4, "epochs": 1, "weighing": weighing}
+        tasks = ["intensity", "polarity"]
+        found = [weights(self.run(even, tmp_path / f"{n}", model, tasks, accumulate=n, **common)) for n in (4, 8)]
+        for name, value in found[0].items():
+            np.testing.assert_allclose(found[1][name], value, atol=1e-6)
 
     @pytest.mark.parametrize("model", ["mult", "mmim"])
     def test_clipping_by_value(self, corpus: Corpus, tmp_path: Path, steps: list[float], model: str) -> None:

@@ -1,5 +1,6 @@
 """The verb compare."""
 
+import math
 from pathlib import Path
 from typing import Annotated
 
@@ -19,6 +20,13 @@ def compare(
     corpus: Annotated[Path, typer.Option("--corpus", help="A corpus folder.")],
     split: Annotated[str, typer.Option(help="Which split to judge on.")] = "test",
     metrics: Annotated[str | None, typer.Option(help="Which figures, by commas; default: the main ones.")] = None,
+    protocol: Annotated[
+        str | None,
+        typer.Option(
+            help="By whose rules sentiment intensity is judged, as in `affectus evaluate`; default: akhtar2019, which "
+            "clips nothing."
+        ),
+    ] = None,
     draws: Annotated[int, typer.Option(help="Draws of the bootstrap over videos.")] = 10_000,
     ensemble: Annotated[bool, typer.Option("--ensemble", help="Compare the means of the seeds as one model.")] = False,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write JSON; - prints it.")] = None,
@@ -35,14 +43,22 @@ def compare(
       affectus compare CV/linear CV/mtmm_es --corpus CORPUS
     """
     from affectus.corpus import load_corpus
-    from affectus.evaluation.significance import compare_runs, to_latex
+    from affectus.errors import AffectusError
+    from affectus.evaluation.significance import NOTHING, compare_runs, figure_text, interval_text, to_latex
     from affectus.studies.folds import FOLDS_FILE, compare_folds, load_folds
     from affectus.training import load_run
     from affectus.vocabulary import canonical_split
 
     opened = load_corpus(corpus)
     wanted = parse_names(metrics)
+    rules = protocol or "akhtar2019"
     if any((run / FOLDS_FILE).is_file() for run in runs):
+        if rules != "akhtar2019":
+            raise AffectusError(
+                "Folders of cross-validate are compared by the rules of akhtar2019 alone",
+                got=f"--protocol {rules}",
+                remedy="Leave --protocol out",
+            )
         systems = [load_folds(run, opened, ensemble=ensemble) for run in runs]
         found = compare_folds(systems, metrics=wanted, draws=draws)
         judged = "all videos, each judged unseen"
@@ -54,6 +70,7 @@ def compare(
             metrics=wanted,
             draws=draws,
             ensemble=ensemble,
+            protocol=rules,
         )
         judged = f"split {split}"
     if latex is not None:
@@ -64,23 +81,30 @@ def compare(
     if json_file is not None and str(json_file) == "-":
         typer.echo(json_text(rows))
         return
-    table = Table(title=f"Against {found[0].first}, {judged}, {draws} draws of videos", title_justify="left")
+    title = f"Against {found[0].first}, {judged}, protocol {rules}, {draws} draws of videos"
+    table = Table(title=title, title_justify="left")
     for heading in ("metric", "run", "first", "second", "difference", "95 % interval", "p", "p (Holm)", "better"):
         table.add_column(heading, justify="left" if heading in ("metric", "run") else "right")
     for d in found:
         table.add_row(
             d.metric,
             d.second,
-            f"{d.first_mean:.4f}",
-            f"{d.second_mean:.4f}",
-            f"{d.difference:+.4f}",
-            f"[{d.interval[0]:+.4f}, {d.interval[1]:+.4f}]",
-            f"{d.p_videos:.4f}",
-            f"{d.p_videos_corrected:.4f}",
+            figure_text(d.first_mean),
+            figure_text(d.second_mean),
+            figure_text(d.difference, "+"),
+            interval_text(d.interval),
+            figure_text(d.p_videos),
+            figure_text(d.p_videos_corrected),
             d.better,
         )
     console = output()
     console.print(table)
+    for d in found:
+        if math.isnan(d.difference):
+            note = "a model predicts a constant, or the labels are; there is nothing to compare"
+            console.print(f"{NOTHING} {d.metric} of {d.second}: undefined for a seed of one of the two ({note}).")
+        elif d.undefined_draws:
+            console.print(f"{d.metric} of {d.second}: {d.undefined_draws} draws in which it is undefined are left out.")
     console.print(
         "p: bootstrap over videos; Holm: corrected for all rows of this table. The t-test over seeds and Cohen's d "
         "are in --json: they say whether the training differs, not whether new videos would show it.",

@@ -1,6 +1,7 @@
 """Verbs about models: train, evaluate, predict, protocols, metrics."""
 
 import json
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -299,14 +300,21 @@ def evaluate(
 
 def _print_evaluation(found: "Evaluation", show_all: bool) -> None:
     seeds = ", ".join(map(str, found.seeds))
-    title = f"{found.model} on {found.corpus}, {found.split} ({found.n} utterances), protocol {found.protocol.name}"
+    counts, judged = set(found.labelled.values()), f"{found.n} utterances"
+    if len(counts) == 1 and counts != {found.n}:
+        judged += f", {counts.pop()} labelled"
+    elif len(counts) > 1:
+        judged += "; labelled: " + ", ".join(f"{task} {count}" for task, count in found.labelled.items())
+    title = f"{found.model} on {found.corpus}, {found.split} ({judged}), protocol {found.protocol.name}"
     table = Table(title=title, title_justify="left", caption=f"Seeds {seeds}", caption_justify="left")
     table.add_column("metric")
     for heading in ("mean", "std", "majority"):
         table.add_column(heading, justify="right")
     shown = [name for name in found.values if show_all or name in HEADLINE]
     for name in shown or found.values:
-        row = (f"{found.mean(name):.4f}", f"{found.std(name):.4f}", f"{found.majority.get(name, float('nan')):.4f}")
+        std = found.std(name)
+        spread = "–" if math.isnan(std) else f"{std:.4f}"
+        row = (f"{found.mean(name):.4f}", spread, f"{found.majority.get(name, float('nan')):.4f}")
         table.add_row(name, *row)
     console = output()
     console.print(table)

@@ -32,6 +32,7 @@ class Evaluation:
         corpus: name of the corpus that was judged.
         split: of it.
         n: utterances in it.
+        labelled: per task, how many of them have a label of it.
         seeds: whose models were judged.
         values: per metric, one value per seed (one in all for an ensemble).
         majority: per metric, the value of the majority baseline fitted on the run's training split.
@@ -50,15 +51,21 @@ class Evaluation:
     majority: dict[str, float]
     thresholds: list[dict[str, Thresholds]] = field(default_factory=list)
     notes: tuple[str, ...] = ()
+    labelled: dict[str, int] = field(default_factory=dict)
 
     def mean(self, metric: str) -> float:
         """Return the mean over seeds."""
         return float(np.mean(self.values[metric]))
 
     def std(self, metric: str) -> float:
-        """Return the sample standard deviation over seeds; 0 for one seed."""
+        """Return the sample standard deviation over seeds.
+
+        For one value NaN, since it is unknown; 0 for a model without gradients, which every seed makes alike.
+        """
         values = self.values[metric]
-        return float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
+        if len(values) > 1:
+            return float(np.std(values, ddof=1))
+        return float("nan") if is_gradient_model(self.model) else 0.0
 
     def to_json(self) -> dict[str, Any]:
         """Return what ``affectus evaluate --json`` writes."""
@@ -75,6 +82,7 @@ class Evaluation:
             "corpus": self.corpus,
             "split": self.split,
             "n": self.n,
+            "labelled": self.labelled,
             "seeds": list(self.seeds),
             "thresholds": [
                 {
@@ -138,7 +146,9 @@ def evaluate_run(
             rows.append(scorer(run.tasks, said.probabilities, said.targets))
             used.append(thresholds)
         if not all(run.valid_predictions(seed) for seed in run.seeds):
-            notes.append("The training corpus has no valid split: the last epoch and the threshold 0.5 are used.")
+            notes.append(
+                "The training corpus has no valid split with labels: the last epoch and the threshold 0.5 are used."
+            )
     return Evaluation(
         protocol=rules,
         run=run.folder.name,
@@ -151,6 +161,7 @@ def evaluate_run(
         majority=majority,
         thresholds=used,
         notes=tuple(notes),
+        labelled={name: int((~np.isnan(of)).any(axis=1).sum()) for name, of in constant.targets.items()},
     )
 
 

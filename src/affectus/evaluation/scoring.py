@@ -151,9 +151,13 @@ class Scorer:
         metric = name.rsplit(".", 1)[-1]
         return metric != "loss" and (metric not in METRICS or METRICS[metric].direction == "higher")
 
-    def _real(self, task: Task, given: npt.NDArray[np.float32], target: npt.NDArray[np.float32]) -> dict[str, float]:
+    def real_rules(self, task: Task) -> Mapping[str, Metric]:
+        """Return the rules for a real task."""
         sentiment = task.name == "intensity" or task.name.startswith("sentiment_")
-        rules = self.intensity if sentiment else _PLAIN_REAL
+        return self.intensity if sentiment else _PLAIN_REAL
+
+    def _real(self, task: Task, given: npt.NDArray[np.float32], target: npt.NDArray[np.float32]) -> dict[str, float]:
+        rules = self.real_rules(task)
         scores: dict[str, float] = {}
         for column, value in enumerate(task.values):
             known = ~np.isnan(target[:, column])

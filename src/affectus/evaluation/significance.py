@@ -6,7 +6,7 @@ videos, so that ten thousand draws are a few matrix products.
 """
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,9 @@ import numpy.typing as npt
 from affectus.corpus import Corpus
 from affectus.errors import AffectusError, unknown_name
 from affectus.evaluation.evaluate import choose_for
-from affectus.evaluation.scoring import Thresholds
+from affectus.evaluation.protocols import PROTOCOLS
+from affectus.evaluation.scoring import MMSA_INTENSITY, Metric, Scorer, Thresholds
+from affectus.metrics import mae, pearson, sims_mae, sims_pearson
 from affectus.objectives import Task, TaskKind
 from affectus.training.inference import Predictions
 from affectus.training.loading import Run
@@ -62,15 +64,67 @@ def weighted_accuracy_of(sums: FloatArray) -> FloatArray:
 
 
 def mae_of(sums: FloatArray) -> FloatArray:
-    """Return the mean absolute error from (..., [sum of errors, count])."""
-    return np.asarray(sums[..., 0] / sums[..., 1])
+    """Return the mean absolute error from (..., [sum of errors, count]); NaN for no label."""
+    with np.errstate(invalid="ignore"):
+        return np.asarray(sums[..., 0] / sums[..., 1])
+
+
+SPREAD = 1e-10
+"""A side of a draw whose variance is no more than this share of its mean square does not vary but for rounding."""
 
 
 def pearson_of(sums: FloatArray) -> FloatArray:
-    """Return Pearson's correlation from (..., [n, x, y, xx, yy, xy])."""
+    """Return Pearson's correlation from (..., [n, x, y, xx, yy, xy]); NaN where x or y is constant.
+
+    Exact where x and y are centred over all utterances, as the bootstrap has them: without, a variance may be the small
+    difference of large sums.
+    """
     n, x, y, xx, yy, xy = np.moveaxis(sums, -1, 0)
+    own, other = n * xx - x**2, n * yy - y**2
+    varies = (own > SPREAD * n * xx) & (other > SPREAD * n * yy)
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.asarray((n * xy - x * y) / np.sqrt((n * xx - x**2) * (n * yy - y**2)))
+        found = (n * xy - x * y) / (np.sqrt(own) * np.sqrt(other))
+    return np.where(varies, found.clip(-1.0, 1.0), np.nan)
+
+
+def _moments(x: FloatArray, y: FloatArray, known: npt.NDArray[np.bool_]) -> FloatArray:
+    """Return (..., [1, x, y, xx, yy, xy]) of what is known, else 0."""
+    return np.stack([np.ones_like(x), x, y, x * x, y * y, x * y], axis=-1) * known[..., None]
+
+
+def _centred_moments(raw: FloatArray) -> FloatArray:
+    """Return the same of x and y less their means over all utterances."""
+    known = raw[..., 0] > 0
+    return _moments(_centred(raw[..., 1], known), _centred(raw[..., 2], known), known)
+
+
+def _centred(values: FloatArray, known: npt.NDArray[np.bool_]) -> FloatArray:
+    """Return columns less their means over what is known, in [-1, 1], 0 elsewhere; exactly 0 for a constant column."""
+    found = np.zeros_like(values)
+    for i, of in enumerate(known.T):
+        column = values[of, i]
+        if len(column) and np.any(column != column[0]):
+            rest = column - column.mean()
+            found[of, i] = rest / np.abs(rest).max()
+    return found
+
+
+def _as_it_is(values: FloatArray) -> FloatArray:
+    return values
+
+
+def _to_one(values: FloatArray) -> FloatArray:
+    # in single precision, as the metrics have it
+    return values.astype(np.float32).clip(-1.0, 1.0).astype(np.float64)
+
+
+PREPARED: Mapping[Metric, Callable[[FloatArray], FloatArray]] = {
+    mae: _as_it_is,
+    pearson: _as_it_is,
+    sims_mae: _to_one,
+    sims_pearson: _to_one,
+}
+"""What the rules of a protocol do to values before the error or the correlation is taken."""
 
 
 @dataclass(frozen=True)
@@ -88,8 +142,21 @@ class Statistic:
     higher: bool
 
 
-def statistics_of(tasks: Sequence[Task], said: Predictions, cuts: dict[str, Thresholds]) -> dict[str, Statistic]:
-    """Return the metrics that can be compared, by their names in the evaluation."""
+def statistics_of(
+    tasks: Sequence[Task],
+    said: Predictions,
+    cuts: dict[str, Thresholds],
+    rules: Mapping[str, Metric] = MMSA_INTENSITY,
+) -> dict[str, Statistic]:
+    """Return the metrics that can be compared, by their names in the evaluation.
+
+    Args:
+        tasks: what was predicted.
+        said: the predictions.
+        cuts: thresholds of the multi-label tasks.
+        rules: a protocol's for sentiment intensity; one that is not known here is left out.
+    """
+    scorer = Scorer(rules)
     found: dict[str, Statistic] = {}
     for task in tasks:
         given, target = said.probabilities[task.name], said.targets[task.name]
@@ -101,11 +168,15 @@ def statistics_of(tasks: Sequence[Task], said: Predictions, cuts: dict[str, Thre
             found[f"{task.name}.weighted_f1"] = Statistic(cells[:, None], weighted_f1_of, True)
         elif task.kind is TaskKind.REAL:
             known = ~np.isnan(target)
-            x, y = given.astype(np.float64), np.where(known, target, 0).astype(np.float64)
-            errors = np.stack([np.abs(x - y), np.ones_like(x)], axis=-1) * known[..., None]
-            moments = np.stack([np.ones_like(x), x, y, x * x, y * y, x * y], axis=-1) * known[..., None]
-            found[f"{task.name}.mae"] = Statistic(errors, mae_of, False)
-            found[f"{task.name}.pearson"] = Statistic(moments, pearson_of, True)
+            own = {name: PREPARED[rule] for name, rule in scorer.real_rules(task).items() if rule in PREPARED}
+            both = given.astype(np.float64), np.where(known, target, 0).astype(np.float64)
+            if "mae" in own:
+                x, y = map(own["mae"], both)
+                errors = np.stack([np.abs(x - y), np.ones_like(x)], axis=-1)
+                found[f"{task.name}.mae"] = Statistic(errors * known[..., None], mae_of, False)
+            if "pearson" in own:
+                x, y = map(own["pearson"], both)
+                found[f"{task.name}.pearson"] = Statistic(_moments(x, y, known), pearson_of, True)
         else:
             found |= _emotions(task, given, target, cuts.get(task.name, Thresholds.plain(task.outputs)))
     return found
@@ -142,12 +213,17 @@ class Difference:
         first_mean: the first run's mean over seeds.
         second_mean: the second run's.
         difference: second minus first.
-        interval: the 95 % interval of the difference over draws of videos.
-        p_videos: two-sided, from the bootstrap over videos.
+        interval: the 95 % interval of the difference over draws of videos, of those in which the metric is defined.
+        p_videos: two-sided, from the bootstrap over videos, of the same draws.
         p_videos_corrected: after Holm's correction over all comparisons of the call.
         p_seeds: two-sided t-test over seeds, paired where both runs have the same seeds; NaN for fewer than two.
         effect: Cohen's d over seeds (of the paired differences, if paired); NaN for fewer than two.
         better: the second run is better: ``yes``, ``no`` or ``open`` (the corrected p is 0.05 or more).
+        undefined_draws: draws in which the metric is undefined for a run (its predictions or the labels of the videos
+            drawn are constant), which are left out.
+
+    Where the metric of a seed is undefined over all videos (its model predicts a constant), so is the run's mean, as
+    in an evaluation, and everything that rests on it: NaN, and ``better`` is ``open``.
     """
 
     metric: str
@@ -162,6 +238,7 @@ class Difference:
     p_seeds: float
     effect: float
     better: str
+    undefined_draws: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as plain data."""
@@ -177,6 +254,7 @@ def compare_runs(
     draws: int = 10_000,
     seed: int = 0,
     ensemble: bool = False,
+    protocol: str = "akhtar2019",
 ) -> list[Difference]:
     """Hold every run against the first.
 
@@ -188,17 +266,25 @@ def compare_runs(
         draws: of the bootstrap, at least 100.
         seed: of the bootstrap.
         ensemble: compare the means of the seeds' probabilities instead of the means of their figures.
+        protocol: by whose rules sentiment intensity is judged.
 
     Raises:
-        AffectusError: fewer than two runs, no task in common, an unknown metric, or a split of a single video.
+        AffectusError: fewer than two runs, no task in common, an unknown metric, a split of a single video, or an
+            oracle's protocol.
     """
+    rules = PROTOCOLS[protocol]
+    if rules.oracle:
+        raise AffectusError(
+            f"The protocol {protocol!r} is an oracle's: it chooses on the split that is judged, so it compares luck",
+            remedy="Choose another; `affectus protocols` tells which",
+        )
     if len(runs) < 2:
         raise AffectusError("A comparison needs two runs or more", got=len(runs))
     if draws < 100:  # before anything is predicted
         raise AffectusError("Too few draws for an interval", got=draws, expected="at least 100")
     names = _run_names(runs)
     videos = np.concatenate([np.full(len(rows), i) for i, rows in enumerate(corpus.recordings(split))])
-    found = [_of_run(run, corpus, split, ensemble) for run in runs]
+    found = [_of_run(run, corpus, split, ensemble, rules.intensity) for run in runs]
     paired = [run.seeds == runs[0].seeds and not ensemble for run in runs]
     where = f"{corpus.name}, split {split}"
     return compare_statistics(names, found, videos, paired=paired, where=where, metrics=metrics, draws=draws, seed=seed)
@@ -244,22 +330,23 @@ def compare_statistics(
     chosen = list(metrics) if metrics else [name for name in common if name.count(".") == 1]
     rng = np.random.default_rng(seed)
     weights = rng.multinomial(count, np.full(count, 1 / count), size=draws).astype(np.float64)
-    rows: list[tuple[str, int, FloatArray, FloatArray, bool]] = []
+    rows: list[tuple[str, int, FloatArray, FloatArray, FloatArray, bool]] = []
     for metric in chosen:
         first = [_figures(of[metric], videos, count, weights) for of in found[0]]
         for i in range(1, len(found)):
             second = [_figures(of[metric], videos, count, weights) for of in found[i]]
-            whole = np.array([f[0] for f in second]), np.array([f[0] for f in first])
+            earlier, later = (np.array([f[0] for f in of]) for of in (first, second))
             drawn = np.mean([f[1] for f in second], axis=0) - np.mean([f[1] for f in first], axis=0)
-            rows.append((metric, i, np.stack([_pad(w, whole) for w in whole]), drawn, found[0][0][metric].higher))
+            if np.isnan(later.mean() - earlier.mean()):
+                drawn = np.full_like(drawn, np.nan)  # what has no figure has no interval either
+            rows.append((metric, i, earlier, later, drawn, found[0][0][metric].higher))
     p_values = [_p_of_draws(drawn) for *_, drawn, _ in rows]
     corrected = holm(p_values)
     result = []
-    for (metric, i, whole_pair, drawn, higher), p, p_corrected in zip(rows, p_values, corrected, strict=True):
-        later, earlier = (w[~np.isnan(w)] for w in whole_pair)
+    for (metric, i, earlier, later, drawn, higher), p, p_corrected in zip(rows, p_values, corrected, strict=True):
         p_seeds, effect = _over_seeds(earlier, later, paired=paired[i])
         difference = float(later.mean() - earlier.mean())
-        low, high = np.nanpercentile(drawn, [2.5, 97.5])
+        low, high = _interval(drawn)
         better = "open" if not p_corrected < 0.05 else ("yes" if (difference > 0) == higher else "no")
         result.append(
             Difference(
@@ -269,12 +356,13 @@ def compare_statistics(
                 float(earlier.mean()),
                 float(later.mean()),
                 difference,
-                (float(low), float(high)),
+                (low, high),
                 p,
                 p_corrected,
                 p_seeds,
                 effect,
                 better,
+                int(np.isnan(drawn).sum()),
             )
         )
     return result
@@ -307,10 +395,15 @@ def intervals_of(
     result = []
     for seeds in found:
         drawn = np.mean([_figures(of[metric], videos, count, weights)[1] for of in seeds], axis=0)
-        known = drawn[~np.isnan(drawn)]
-        low, high = np.percentile(known, [2.5, 97.5]) if len(known) else (np.nan, np.nan)
-        result.append((float(low), float(high)))
+        result.append(_interval(drawn))
     return result
+
+
+def _interval(drawn: FloatArray) -> tuple[float, float]:
+    """Return the middle 95 % of the draws in which the metric is defined; NaN if there is none."""
+    known = drawn[~np.isnan(drawn)]
+    low, high = np.percentile(known, [2.5, 97.5]) if len(known) else (np.nan, np.nan)
+    return float(low), float(high)
 
 
 def _run_names(runs: Sequence[Run]) -> list[str]:
@@ -318,16 +411,22 @@ def _run_names(runs: Sequence[Run]) -> list[str]:
     return names if len(set(names)) == len(names) else [str(run.folder) for run in runs]
 
 
-def _of_run(run: Run, corpus: Corpus, split: str, ensemble: bool) -> list[dict[str, Statistic]]:
-    return [statistics_of(run.tasks, said, cuts) for said, cuts in choose_for(run, corpus, split, ensemble=ensemble)]
+def _of_run(
+    run: Run, corpus: Corpus, split: str, ensemble: bool, rules: Mapping[str, Metric]
+) -> list[dict[str, Statistic]]:
+    found = choose_for(run, corpus, split, ensemble=ensemble)
+    return [statistics_of(run.tasks, said, cuts, rules) for said, cuts in found]
 
 
 def _figures(
     statistic: Statistic, videos: npt.NDArray[np.int64], count: int, weights: FloatArray
 ) -> tuple[float, FloatArray]:
     """Return the metric of all videos, and of each draw."""
-    sums = np.zeros((count, *statistic.per_utterance.shape[1:]))
-    np.add.at(sums, videos, statistic.per_utterance)
+    added = statistic.per_utterance
+    if statistic.finish is pearson_of:
+        added = _centred_moments(added)
+    sums = np.zeros((count, *added.shape[1:]))
+    np.add.at(sums, videos, added)
     flat = sums.reshape(count, -1)
     drawn = (weights @ flat).reshape(len(weights), *sums.shape[1:])
     with np.errstate(all="ignore"), warnings.catch_warnings():
@@ -337,16 +436,11 @@ def _figures(
         return whole, np.asarray(np.nanmean(statistic.finish(drawn), axis=-1))
 
 
-def _pad(values: FloatArray, pair: tuple[FloatArray, FloatArray]) -> FloatArray:
-    width = max(len(p) for p in pair)
-    return np.concatenate([values, np.full(width - len(values), np.nan)])
-
-
 def _p_of_draws(drawn: FloatArray) -> float:
-    """Two-sided share of draws on the other side of 0, never below what the number of draws can tell."""
+    """Two-sided share of draws on the other side of 0, never below what the number of draws can tell; NaN for none."""
     drawn = drawn[~np.isnan(drawn)]
     if len(drawn) == 0:
-        return 1.0
+        return float("nan")
     # a difference of exactly 0 speaks for neither side
     below = np.sum(drawn < 0) + 0.5 * np.sum(drawn == 0)
     share = min(below, len(drawn) - below) / len(drawn)
@@ -357,7 +451,7 @@ def _over_seeds(first: FloatArray, second: FloatArray, *, paired: bool) -> tuple
     # takes two seconds and 30 MB to import, in every process that trains
     from scipy import stats
 
-    if len(first) < 2 or len(second) < 2:
+    if len(first) < 2 or len(second) < 2 or np.isnan(first).any() or np.isnan(second).any():
         return float("nan"), float("nan")
     if paired:
         differences = second - first
@@ -375,16 +469,37 @@ def _over_seeds(first: FloatArray, second: FloatArray, *, paired: bool) -> tuple
 def holm(p_values: Sequence[float]) -> list[float]:
     """Correct p-values for being several (Holm 1979): each becomes the level at which it would just be rejected.
 
+    A p of NaN is of a test that could not be made: it stays NaN, and does not count.
+
     >>> [round(p, 4) for p in holm([0.01, 0.04, 0.03])]
     [0.03, 0.06, 0.06]
     """
-    order = np.argsort(p_values, kind="stable")
-    corrected = np.empty(len(p_values))
+    made = int(np.sum(~np.isnan(np.asarray(p_values, np.float64))))
+    order = np.argsort(p_values, kind="stable")[:made]  # NaN comes last
+    corrected = np.full(len(p_values), np.nan)
     highest = 0.0
     for rank, index in enumerate(order):
-        highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[index]))
+        highest = max(highest, min(1.0, (made - rank) * p_values[index]))
         corrected[index] = highest
     return [float(p) for p in corrected]
+
+
+NOTHING = "–"
+"""What a table shows where there is no figure."""
+
+
+def figure_text(value: float, sign: str = "") -> str:
+    """Return a figure with four decimals; a dash if it is undefined.
+
+    >>> figure_text(0.25, "+"), figure_text(float("nan"))
+    ('+0.2500', '–')
+    """
+    return NOTHING if np.isnan(value) else f"{value:{sign}.4f}"
+
+
+def interval_text(bounds: tuple[float, float]) -> str:
+    """Return an interval of differences; a dash if it is undefined."""
+    return NOTHING if np.isnan(bounds[0]) else f"[{bounds[0]:+.4f}, {bounds[1]:+.4f}]"
 
 
 def to_latex(differences: Sequence[Difference]) -> str:
@@ -397,9 +512,7 @@ def to_latex(differences: Sequence[Difference]) -> str:
     ]
     for d in differences:
         metric, second = (text.replace("_", r"\_") for text in (d.metric, d.second))
-        low, high = d.interval
-        lines.append(
-            rf"{metric} & {second} & {d.first_mean:.4f} & {d.second_mean:.4f} & {d.difference:+.4f} & "
-            rf"[{low:+.4f}, {high:+.4f}] & {d.p_videos_corrected:.4f} \\"
-        )
+        figures = (figure_text(d.first_mean), figure_text(d.second_mean), figure_text(d.difference, "+"))
+        cells = (metric, second, *figures, interval_text(d.interval), figure_text(d.p_videos_corrected))
+        lines.append(rf"{' & '.join(cells).replace(NOTHING, '--')} \\")
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n"

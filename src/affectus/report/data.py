@@ -7,7 +7,10 @@ from affectus.report.figures import Bin
 
 @dataclass(frozen=True)
 class Score:
-    """One metric of one run: mean and sample standard deviation over the seeds, and each seed's value."""
+    """One metric of one run: mean and sample standard deviation over the seeds, and each seed's value.
+
+    The deviation is NaN where it is unknown, for a single seed.
+    """
 
     mean: float
     std: float

@@ -132,9 +132,14 @@ def put_to_test(
             reasons[i] = "a cell of it could not be trained"
             continue
         try:
-            differences[i] = compare_runs(runs, corpus, split=split, metrics=[comparison.metric], draws=draws)[0]
+            found = compare_runs(runs, corpus, split=split, metrics=[comparison.metric], draws=draws)[0]
         except AffectusError as error:
             reasons[i] = str(error).rstrip(".")
+            continue
+        if math.isnan(found.difference):
+            reasons[i] = "the figure is undefined for a seed of one of the two"
+        else:
+            differences[i] = found
     corrected = dict(zip(differences, holm([d.p_videos for d in differences.values()]), strict=True))
     tested = []
     for i, comparison in enumerate(comparisons):

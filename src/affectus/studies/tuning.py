@@ -37,7 +37,7 @@ from affectus.studies.cells import STUDY_FILE, open_study
 from affectus.threads import end_with_parent
 from affectus.training import SeedEvent
 from affectus.training.config import TrainingSettings, is_gradient_model, resolve_settings
-from affectus.training.run import build_config
+from affectus.training.run import build_config, labelled_tasks
 from affectus.vocabulary import Split, View
 
 if TYPE_CHECKING:
@@ -175,8 +175,8 @@ def tune(
         search: trains the trials, in place of processes of this machine.
 
     Raises:
-        AffectusError: Optuna is missing, there is nothing to search, the corpus has no valid split or does not fit, the
-            folder holds another study, or no trial could be trained.
+        AffectusError: Optuna is missing, there is nothing to search, the corpus has no valid split with labels or does
+            not fit, the folder holds another study, or no trial could be trained.
     """
     _optuna()
     folder, out, entry = Path(corpus), Path(out), MODELS[model]
@@ -197,6 +197,12 @@ def tune(
         training=training,
     )
     chosen = choose_tasks(names, learning.schemes)
+    if not labelled_tasks(learning, Split.VALID, chosen):
+        raise AffectusError(
+            f"No utterance of the valid split of {learning.name!r}, on which settings are chosen, has a label",
+            got="tasks " + ", ".join(task.name for task in chosen),
+            remedy="Search for another task, or import the corpus with --valid-fraction",
+        )
     figure = choose_figure(chosen, metric)
     fixed = {**(options or {}), **(training or {})}
     axes = search_axes(entry, fixed=fixed, space=space, only=only, preset=preset)

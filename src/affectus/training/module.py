@@ -20,6 +20,7 @@ from affectus.objectives import Weighing
 from affectus.objectives.weighing import UncertaintyWeights, loss_weights, surgery
 from affectus.training.config import PER_TASK, TASK_LOSS, Clip, Optimizer, TrainingSettings
 from affectus.training.inference import Collector, EpochScorer
+from affectus.training.losses import LossMeans, task_loss
 from affectus.training.mixed import run_model
 from affectus.training.passes import Passes
 from affectus.training.team import Team
@@ -70,7 +71,8 @@ class FitModule(LightningModule):
         self.epoch_row: dict[str, float] = {}
         self._sums: dict[str, Tensor] = {}
         self._counts: dict[str, Tensor] = {}
-        self._collector = Collector(model.tasks)
+        self._collector, self._valid = Collector(model.tasks), LossMeans(model.tasks)
+        self._weights: dict[str, float] = {}
         self._hiding = torch.Generator()
         self._schedulers: list[torch.optim.lr_scheduler.ReduceLROnPlateau] = []
         self._resumed: list[dict[str, Any]] = []
@@ -199,10 +201,13 @@ class FitModule(LightningModule):
         self.model.on_batch_end(output, batch)
         if self.uncertainty is not None and own:
             total = self.uncertainty(self._times_weight(losses))
-        if not self.automatic_optimization:
-            apart = self.settings.weighing is Weighing.PCGRAD and own
-            terms = list(self._times_weight(losses).values()) if apart else [total]
-            self._go_down(number, terms, last=index == self.passes.counts[number] - 1, index=index)
+        if self.automatic_optimization:
+            group = self.passes.group(number, index, self.settings.accumulate)
+            # the Trainer divides by the setting whatever the group's size is
+            return total if group == self.settings.accumulate else total * (self.settings.accumulate / group)
+        apart = self.settings.weighing is Weighing.PCGRAD and own
+        terms = list(self._times_weight(losses).values()) if apart else [total]
+        self._go_down(number, terms, last=index == self.passes.counts[number] - 1, index=index)
         return total
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
@@ -213,15 +218,16 @@ class FitModule(LightningModule):
     def _go_down(self, number: int, losses: Sequence[Tensor], *, last: bool, index: int) -> None:
         """Take a step of a pass, by gradient surgery if there is more than one loss, or gather gradients for it."""
         part, every = self.current_stage.passes[number], self.settings.accumulate
+        group = self.passes.group(number, index, every)
         parameters = [p for group in part.groups.values() for p in group.parameters if p.requires_grad]
         if len(losses) > 1:
             before = [p.grad for p in parameters]
             surgery(losses, parameters)
             for p, grad in zip(parameters, before, strict=True):
                 if p.grad is not None:
-                    p.grad = p.grad / every if grad is None else grad + p.grad / every
+                    p.grad = p.grad / group if grad is None else grad + p.grad / group
         else:
-            self.manual_backward(losses[0] / every)
+            self.manual_backward(losses[0] / group)
         if not last and (index + 1) % every:
             return
         if self.settings.clip is not None and self.settings.clip_by is Clip.NORM:
@@ -235,24 +241,26 @@ class FitModule(LightningModule):
     def on_validation_epoch_start(self) -> None:
         """Keep the training losses; start collecting."""
         self.epoch_row = self._train_means()
-        self._collector = Collector(self.model.tasks)
+        self._collector, self._valid = Collector(self.model.tasks), LossMeans(self.model.tasks)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Collect predictions."""
         total, losses, predictions = self._losses(batch)
+        beside: dict[str, Tensor] = {}
         if self.settings.select in (PER_TASK, TASK_LOSS):
             # a model with losses of its own may have none that bears the task's name
             own = {t.name: t for t in self.model.tasks if t.name not in losses}
-            losses |= {name: t.loss_of(predictions[name], t.target(batch.labels)) for name, t in own.items()}
-        self._remember(batch, {"loss": total, **{f"loss.{name}": loss for name, loss in losses.items()}})
+            beside = {name: t.loss_of(predictions[name], t.target(batch.labels)) for name, t in own.items()}
+        self._weights = loss_weights(self.model.tasks, losses)
+        self._valid.add(batch, total, losses, beside)
         self._collector.add(batch, predictions)
 
     def on_validation_epoch_end(self) -> None:
         """Score valid."""
-        self.epoch_row |= self._means("valid")
+        means = self._valid.result(self._weights)
         if self.settings.select == TASK_LOSS:
-            own = [task.weight * self.epoch_row[f"valid.loss.{task.name}"] for task in self.model.tasks]
-            self.epoch_row[f"valid.{TASK_LOSS}"] = sum(own)
+            means[TASK_LOSS] = task_loss(self.model.tasks, means)
+        self.epoch_row |= {f"valid.{name}": value for name, value in means.items()}
         if self.scorer is not None:
             _, probabilities, targets = self._collector.result()
             scores = self.scorer(self.model.tasks, probabilities, targets)

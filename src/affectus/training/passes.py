@@ -39,3 +39,7 @@ class Passes:
             index -= self.counts[number]
             number += 1
         return number, index
+
+    def group(self, number: int, index: int, every: int) -> int:
+        """Return how many batches step together with one of a pass: ``every``, or what is left for its last step."""
+        return min(every, self.counts[number] - index // every * every)

@@ -18,7 +18,7 @@ import shutil
 import time
 import traceback
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -390,7 +390,8 @@ def _rows_to_encode(corpus: Corpus, settings: TrainingSettings) -> npt.NDArray[n
 
 def _check_select(select: str, tasks: Sequence[Task], corpus: Corpus, scorer: EpochScorer | None) -> None:
     """Check the name of the quantity to select by before anything is written, by scoring a constant prediction."""
-    if select in LOSSES or not (corpus.splits == Split.VALID).any():
+    labelled = labelled_tasks(corpus, Split.VALID, tasks)
+    if select in LOSSES or not labelled:
         return
     labels = {name: torch.from_numpy(corpus.label(name)[corpus.rows(Split.VALID)]) for name in corpus.schemes}
     targets = {task.name: task.target(labels).numpy() for task in tasks}
@@ -398,6 +399,22 @@ def _check_select(select: str, tasks: Sequence[Task], corpus: Corpus, scorer: Ep
     known = [*LOSSES, *(scorer(tasks, constant, targets) if scorer else ())]
     if select not in known:
         raise unknown_name("quantity to select by", select, known)
+    if scorer is not None and select not in scorer(labelled, constant, targets):
+        raise AffectusError(
+            f"The valid split has no label for the quantity to select by, {select!r}",
+            where=f"the corpus {corpus.name!r}",
+            remedy="Select by the loss, or by a metric of: " + ", ".join(task.name for task in labelled),
+        )
+
+
+def labelled_tasks(corpus: Corpus, split: str, tasks: Sequence[Task]) -> tuple[Task, ...]:
+    """Return the tasks that an utterance of a split has a label of; none where the corpus has no such utterance."""
+    rows = np.flatnonzero(corpus.splits == split)
+    return tuple(
+        task
+        for task in tasks
+        if not task.target({task.scheme: torch.from_numpy(corpus.label(task.scheme)[rows])}).isnan().all()
+    )
 
 
 @dataclass(frozen=True)
@@ -434,8 +451,9 @@ class _Order:
         return self.out / f"seed-{seed}"
 
     def loader(self, corpus: Corpus, split: Split) -> Loader | None:
-        """Return the loader of a split as it stands; None where the corpus has no such utterance."""
-        return make_loader(self.config, corpus, split, self.scaler) if (corpus.splits == split).any() else None
+        """Return the loader of a split as it stands; None where no utterance of it has a label of a task."""
+        told = labelled_tasks(corpus, split, self.tasks)
+        return make_loader(self.config, corpus, split, self.scaler) if told else None
 
 
 def _fit_in_processes(
@@ -579,6 +597,7 @@ def _fit_seed(
         record = _recorder(config, corpus, scaler, model, folder / RECORDED) if records else None
         history, best = _fit_stages(
             *(model, settings, train, valid, seed, folder, order.scorer, report, record, order.device, unread),
+            told={task.name for task in labelled_tasks(corpus, Split.VALID, tasks)},
             team=team,
         )
         result |= {"parameters": model.parameter_count()}
@@ -716,6 +735,8 @@ def _fit_stages(
     record: Callable[[int], None] | None,
     device: str,
     unlabelled: Loader | None = None,
+    *,
+    told: Collection[str],
     team: Team | None = None,
 ) -> tuple[list[dict[str, Any]], dict[str, int]]:
     # Lightning takes seconds to import, and only training needs it
@@ -746,7 +767,9 @@ def _fit_stages(
             # a part that is trained before the rest has no metric of its own yet
             select = {BEST: f"valid.{settings.select if last else 'loss'}"}
             if last and settings.select == PER_TASK:
-                select = {file: f"valid.loss.{task}" for file, task in _of_tasks(model.tasks).items()}
+                # a task that valid has no label of goes by the others
+                own = {file: f".{task}" if task in told else "" for file, task in _of_tasks(model.tasks).items()}
+                select = {file: f"valid.loss{part}" for file, part in own.items()}
         by_loss = settings.select in LOSSES or not last
         higher = not by_loss and scorer is not None and scorer.higher_is_better(settings.select)
         end = EpochEnd(

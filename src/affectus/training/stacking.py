@@ -26,6 +26,7 @@ from affectus.objectives.weighing import loss_weights
 from affectus.training.callbacks import EpochEnd
 from affectus.training.config import PER_TASK, TASK_LOSS, Clip, Precision, TrainingSettings
 from affectus.training.inference import Collector, EpochScorer, Predictions
+from affectus.training.losses import LossMeans, task_loss
 from affectus.training.module import build_optimizer, epoch_number
 from affectus.vocabulary import Split
 
@@ -124,7 +125,7 @@ class StackedFit:
             for mine, told in zip(figures, self._judge(), strict=True):
                 mine |= told
             for split, loader in recorded.items():
-                if split != Split.VALID:
+                if split != Split.VALID or self.valid is None:
                     self.said[split] = [said for said, _ in self._predict(loader)]
             self._give_back()
             seconds = (time.monotonic() - started) / len(self.seeds)
@@ -201,7 +202,7 @@ class StackedFit:
             mine = {f"valid.{name}": value for name, value in losses.items()}
             tasks = self.models[0].tasks
             if self.settings.select == TASK_LOSS:
-                mine[f"valid.{TASK_LOSS}"] = sum(task.weight * mine[f"valid.loss.{task.name}"] for task in tasks)
+                mine[f"valid.{TASK_LOSS}"] = task_loss(tasks, losses)
             if self.scorer is not None:
                 scores = self.scorer(tasks, said.probabilities, said.targets)
                 mine |= {f"valid.{name}": value for name, value in scores.items()}
@@ -212,27 +213,22 @@ class StackedFit:
         """Return what each seed says of a split, and its mean losses."""
         self.learner.eval()
         collectors = [Collector(self.models[0].tasks) for _ in self.seeds]
-        sums: dict[str, Tensor] = {}
-        total = 0
+        means = LossMeans(self.models[0].tasks)
+        weights: dict[str, float] = {}
         with torch.no_grad():
             for batch in loader:
                 moved = batch.to(self.device)
                 loss, losses, predictions = self._call(_tensors_of(moved), True)
+                weights, beside = loss_weights(self.models[0].tasks, losses), {}
                 if self.settings.select == TASK_LOSS:
                     for task in self.models[0].tasks:
                         if task.name not in losses:
                             told = [task.loss_of(y, task.target(moved.labels)) for y in predictions[task.name]]
-                            losses[task.name] = torch.stack(told)
-                count = int(batch.mask.sum())
-                total += count
-                for name, value in {"loss": loss, **{f"loss.{k}": x for k, x in losses.items()}}.items():
-                    sums[name] = sums[name] + value * count if name in sums else value * count
+                            beside[task.name] = torch.stack(told)
+                means.add(moved, loss, losses, beside)
                 for i, collector in enumerate(collectors):
                     collector.add(moved, {name: y[i] for name, y in predictions.items()})
-        return [
-            (Predictions(*collector.result()), {name: float(x[i]) / max(total, 1) for name, x in sums.items()})
-            for i, collector in enumerate(collectors)
-        ]
+        return [(Predictions(*collector.result()), means.result(weights, i)) for i, collector in enumerate(collectors)]
 
     def _give_back(self) -> None:
         """Let each model hold its own weights."""

@@ -132,7 +132,8 @@ def bar_chart(
             if score is None or math.isnan(score.mean):
                 cells.append(NOTHING)
                 continue
-            cells.append(f"{text_number(score.mean)} ± {text_number(score.std)}")
+            spread = "" if math.isnan(score.std) else f" ± {text_number(score.std)}"
+            cells.append(text_number(score.mean) + spread)
             left, right = sorted((x(0), x(score.mean)))
             style = f"bar c{run % COLOURS}"
             size = {"width": units(right - left), "height": units(BAR - 2)}

@@ -27,7 +27,7 @@ from affectus.studies.benchmarking.ranking import (
 )
 from affectus.studies.cells import Outcome, StudyReporter, open_study, run_cells
 from affectus.studies.claims import p_text
-from affectus.studies.tables import Grid, Page, Section, summary
+from affectus.studies.tables import NOTHING, Grid, Page, Section, summary
 from affectus.training.seen import marks
 from affectus.vocabulary import TEXT, Split, View, order_modalities
 
@@ -391,8 +391,8 @@ def _losses(
         rows.append(
             (
                 *(f"`{cell}`", trained, judged),
-                f"{scale * difference.difference:+.{digits}f}",
-                f"[{scale * low:+.{digits}f}, {scale * high:+.{digits}f}]",
+                NOTHING if math.isnan(low) else f"{scale * difference.difference:+.{digits}f}",
+                NOTHING if math.isnan(low) else f"[{scale * low:+.{digits}f}, {scale * high:+.{digits}f}]",
                 p_text(p),
                 verdict,
             )

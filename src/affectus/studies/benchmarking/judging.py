@@ -136,7 +136,7 @@ def judge_run(run: Run, corpus: Corpus, split: str, protocol: str) -> Judged:
         run.seeds,
         {name: tuple(row[name] for row in rows) for name in rows[0]},
         valid_figures(run, protocol),
-        tuple(statistics_of(run.tasks, given, cuts) for given, cuts in said),
+        tuple(statistics_of(run.tasks, given, cuts, rules) for given, cuts in said),
     )
 
 

@@ -16,6 +16,7 @@ from affectus.objectives import Task, TaskKind, available_tasks, choose_tasks
 from affectus.studies.cells import Cell
 from affectus.studies.published import data_set_of
 from affectus.training.config import TrainingSettings, is_gradient_model, resolve_settings
+from affectus.training.run import labelled_tasks
 from affectus.vocabulary import TEXT, Split, View
 
 MAJORITY, LINEAR, NEIGHBOURS = "majority", "linear", "linear-neighbours"
@@ -174,7 +175,7 @@ def make_plan(
             cells.update({cell.name: cell for cell in planner.cells(entry, context)})
         except _LeftOut as reason:
             left_out[entry.name] = str(reason)
-    notes = [*_notes(corpus, here, str(judged), split), *planner.notes]
+    notes = [*_notes(corpus, chosen, str(judged), split), *planner.notes]
     return Plan(
         corpus,
         str(judged),
@@ -254,13 +255,13 @@ def choose_figure(tasks: Sequence[Task], wanted: str | None) -> str:
     return wanted
 
 
-def _notes(corpus: Corpus, here: set[str], judged: str, split: str | None) -> list[str]:
+def _notes(corpus: Corpus, tasks: Sequence[Task], judged: str, split: str | None) -> list[str]:
     said = []
     if judged == Split.VALID:
         why = "It has no test split: its valid split is judged" if split is None else "Its valid split is judged"
         said.append(f"{why}, on which the epochs were chosen, so the figures are better than on new data.")
-    elif Split.VALID not in here:
-        said.append("It has no valid split: every figure is that of the last epoch.")
+    elif not labelled_tasks(corpus, Split.VALID, tasks):
+        said.append("It has no valid split with labels: every figure is that of the last epoch.")
     if corpus.card.generated:
         said.append("The corpus is generated: a program made it, and its figures tell nothing of people.")
     return said
