@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 
 import affectus.training.callbacks as callbacks
 from affectus.api import train
 from affectus.corpus import Corpus, save_corpus
 from affectus.errors import AffectusError
+from affectus.evaluation import evaluate_run
 from affectus.files import lock_folder
 from affectus.training import Run, SeedEvent, load_run
 from affectus.training import run as training
@@ -255,6 +256,50 @@ def test_without_valid_the_last_epoch_counts(make_corpus: Callable[..., Corpus],
     run = _train(make_corpus(splits=("train", "test")), tmp_path / "run")
     assert json.loads((run.seed_folder(0) / "result.json").read_text())["best_epoch"] == 4
     assert run.valid_predictions(0) is None
+
+
+@pytest.mark.parametrize("model", ["linear", "mtmm_es"])
+def test_lost_predictions_on_valid_are_no_absent_split(corpus: Corpus, tmp_path: Path, model: str) -> None:
+    """Without them the threshold would be 0.5, and the figures others."""
+    settings = {"options": SMALL, "training": {"epochs": 1}} if model == "mtmm_es" else {}
+    run = train(model, corpus, out=tmp_path / "run", tasks=["polarity", "emotions"], **settings)  # type: ignore[arg-type]
+    lost = run.seed_folder(0) / "valid.safetensors"
+    lost.unlink()
+    with pytest.raises(AffectusError, match=r"lost its predictions on valid in .*seed-0.valid\.safetensors\..* delete "):
+        evaluate_run(run, corpus)
+    if model == "mtmm_es":  # as of a training that nobody scored
+        (run.seed_folder(0) / "result.json").write_text("{}")
+        with pytest.raises(AffectusError, match="lost its predictions on valid"):
+            run.valid_predictions(0)
+
+
+def test_what_a_run_without_a_scorer_was_judged_on_is_known(corpus: Corpus, tmp_path: Path) -> None:
+    run = load_run(training.train_run(training.build_config("linear", corpus, tasks=["polarity"]), corpus, tmp_path))
+    (run.seed_folder(0) / "valid.safetensors").unlink()
+    with pytest.raises(AffectusError, match="lost its predictions on valid"):
+        run.valid_predictions(0)
+
+
+def test_predictions_of_other_tasks_are_one_sentence(corpus: Corpus, tmp_path: Path) -> None:
+    run = train("linear", corpus, out=tmp_path / "run", tasks=["polarity", "emotions"])
+    other = train("linear", corpus, out=tmp_path / "other", tasks=["intensity"])
+    path = run.seed_folder(0) / "valid.safetensors"
+    whole = load_file(path)
+    shutil.copy(other.seed_folder(0) / "valid.safetensors", path)
+    sentence = r"do not fit the run's tasks in .*valid\.safetensors: got no probabilities\.emotions, "
+    with pytest.raises(AffectusError, match=sentence):
+        evaluate_run(run, corpus)
+    for changes, sentence in (
+        ({"probabilities.emotions": whole["probabilities.emotions"][:, :3].copy()}, r"got probabilities\.emotions \["),
+        ({"targets.polarity": whole["targets.polarity"][1:].copy()}, r"got targets\.polarity \["),
+        ({"rows": whole["rows"][None]}, r"got .*rows \[1, "),
+    ):
+        save_file(whole | changes, path)
+        with pytest.raises(AffectusError, match=sentence):
+            run.valid_predictions(0)
+    save_file({name: values for name, values in whole.items() if name != "rows"}, path)
+    with pytest.raises(AffectusError, match="got .*no rows"):
+        run.valid_predictions(0)
 
 
 def test_balanced_and_real_loss_reach_the_tasks(corpus: Corpus, tmp_path: Path) -> None:

@@ -80,6 +80,8 @@ BEST = "best"
 """The weights of the best epoch so far; those of a task by itself bear its name behind it."""
 RESULT, CHECKPOINT = "result.json", "resume.ckpt"
 """The first says that a seed is trained to its end; the second is there until then."""
+VALID, HISTORY = "valid.safetensors", "history.jsonl"
+"""What a seed said of valid, if there was such a split, and the figures of its epochs."""
 RECORDED, EPOCHS = "recorded", "epochs.safetensors"
 """Each epoch's predictions while a seed is trained, and all of them when it has ended."""
 PACKAGES = ("torch", "lightning", "numpy", "scikit-learn", "polars", "safetensors")
@@ -601,12 +603,12 @@ def _finish_seed(
     """Write what a trained seed leaves beside its weights, and clear what training left."""
     if valid is not None:
         predictions = predict_batches(model, tasks, valid)
-        with atomic_path(folder / "valid.safetensors") as temporary:
+        with atomic_path(folder / VALID) as temporary:
             save_arrays(predictions.arrays(), temporary)
-        if scorer is not None:
-            result["valid"] = scorer(tasks, predictions.probabilities, predictions.targets)
+        # written without figures too: it tells a reader that there was a valid split
+        result["valid"] = {} if scorer is None else scorer(tasks, predictions.probabilities, predictions.targets)
     _join_records(folder)
-    write_text(folder / "history.jsonl", history_text(history))
+    write_text(folder / HISTORY, history_text(history))
     result["seconds"] = round(sum(row["seconds"] for row in history) or time.monotonic() - started, 3)
     write_json(folder / RESULT, result)
     _tidy(folder)
