@@ -322,6 +322,30 @@ def test_another_run_in_the_folder_is_refused(corpus: Corpus, tmp_path: Path) ->
         _train(corpus, tmp_path / "other")
 
 
+@pytest.mark.parametrize(
+    ("task", "sentence"),
+    [
+        ({"kind": ...}, r"run\.json, key 'tasks\.0\.kind': got Field required"),
+        ({"kind": "bin"}, r"key 'tasks\.0\.kind': got .*'binary'"),
+        ({"values": 3}, r"key 'tasks\.0\.values'"),
+        ({"wieght": 1.0}, r"key 'tasks\.0\.wieght'"),
+    ],
+)
+def test_a_damaged_task_is_one_sentence(
+    corpus: Corpus, tmp_path: Path, task: dict[str, object], sentence: str
+) -> None:
+    run = train("linear", corpus, out=tmp_path / "run", tasks=["polarity"])
+    path = run.folder / "run.json"
+    raw = json.loads(path.read_text())
+    changed = {**raw["tasks"][0], **task}
+    raw["tasks"] = [{key: value for key, value in changed.items() if value is not ...}]
+    path.write_text(json.dumps(raw))
+    with pytest.raises(AffectusError, match=sentence):
+        load_run(run.folder)
+    with pytest.raises(AffectusError, match=sentence):  # nor does a training go on
+        train("linear", corpus, out=run.folder, tasks=["polarity"])
+
+
 def test_two_processes_do_not_share_a_folder(corpus: Corpus, tmp_path: Path) -> None:
     with lock_folder(tmp_path / "run"), pytest.raises(AffectusError, match="Another affectus is writing"):
         _train(corpus, tmp_path / "run")

@@ -8,7 +8,6 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 import numpy.typing as npt
-from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.numpy import load_file as load_arrays
 
@@ -22,7 +21,7 @@ from affectus.models.storage import load_weights
 from affectus.objectives import Task
 from affectus.training.config import PER_TASK, RunConfig
 from affectus.training.inference import PerTask, Predictions, predict_batches
-from affectus.training.run import EPOCHS, HISTORY, RESULT, VALID, RunFile, build_model, make_loader, task_from_json
+from affectus.training.run import EPOCHS, HISTORY, RESULT, VALID, RunFile, build_model, make_loader, read_run_file
 from affectus.training.text import RunText, reopen_text
 from affectus.training.transfer import InitScaling, Source
 from affectus.vocabulary import TEXT
@@ -51,7 +50,7 @@ class Run:
     @cached_property
     def tasks(self) -> tuple[Task, ...]:
         """The tasks, as resolved from the training corpus."""
-        return tuple(task_from_json(task) for task in self.file.tasks)
+        return tuple(self.file.tasks)
 
     @cached_property
     def seeds(self) -> tuple[int, ...]:
@@ -283,12 +282,7 @@ def load_run(folder: str | Path) -> Run:
             where=folder,
             remedy="Make one with: affectus train MODEL CORPUS --out RUN",
         )
-    try:
-        return Run(folder, RunFile.model_validate(read_json(path)))
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(map(str, first["loc"]))
-        raise AffectusError("run.json is not valid", where=f"{path}, key {key!r}", got=first["msg"]) from None
+    return Run(folder, read_run_file(path))
 
 
 def _arrays(path: Path) -> dict[str, npt.NDArray[Any]]:
