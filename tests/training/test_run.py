@@ -265,7 +265,9 @@ def test_lost_predictions_on_valid_are_no_absent_split(corpus: Corpus, tmp_path:
     run = train(model, corpus, out=tmp_path / "run", tasks=["polarity", "emotions"], **settings)  # type: ignore[arg-type]
     lost = run.seed_folder(0) / "valid.safetensors"
     lost.unlink()
-    with pytest.raises(AffectusError, match=r"lost its predictions on valid in .*seed-0.valid\.safetensors\..* delete "):
+    with pytest.raises(
+        AffectusError, match=r"lost its predictions on valid in .*seed-0.valid\.safetensors\..* delete "
+    ):
         evaluate_run(run, corpus)
     if model == "mtmm_es":  # as of a training that nobody scored
         (run.seed_folder(0) / "result.json").write_text("{}")
@@ -298,7 +300,7 @@ def test_predictions_of_other_tasks_are_one_sentence(corpus: Corpus, tmp_path: P
         with pytest.raises(AffectusError, match=sentence):
             run.valid_predictions(0)
     save_file({name: values for name, values in whole.items() if name != "rows"}, path)
-    with pytest.raises(AffectusError, match="got .*no rows"):
+    with pytest.raises(AffectusError, match=r"got .*no rows"):
         run.valid_predictions(0)
 
 
@@ -331,9 +333,7 @@ def test_another_run_in_the_folder_is_refused(corpus: Corpus, tmp_path: Path) ->
         ({"wieght": 1.0}, r"key 'tasks\.0\.wieght'"),
     ],
 )
-def test_a_damaged_task_is_one_sentence(
-    corpus: Corpus, tmp_path: Path, task: dict[str, object], sentence: str
-) -> None:
+def test_a_damaged_task_is_one_sentence(corpus: Corpus, tmp_path: Path, task: dict[str, object], sentence: str) -> None:
     run = train("linear", corpus, out=tmp_path / "run", tasks=["polarity"])
     path = run.folder / "run.json"
     raw = json.loads(path.read_text())
@@ -344,6 +344,45 @@ def test_a_damaged_task_is_one_sentence(
         load_run(run.folder)
     with pytest.raises(AffectusError, match=sentence):  # nor does a training go on
         train("linear", corpus, out=run.folder, tasks=["polarity"])
+
+
+@pytest.mark.parametrize(
+    ("model", "options", "other", "others", "got"),
+    [
+        ("linear", {}, "majority", {}, r"no array 'polarity\.weight'"),
+        ("linear", {}, "mtmm_es", SMALL, r"no array 'polarity\.weight'"),
+        ("linear", {}, "linear", {"neighbours": 1}, r"'polarity\.weight' of shape \[\d+, 2\], not \[\d+, 2\]"),
+        ("majority", {}, "linear", {}, "no array 'polarity'"),
+        ("svm", {}, "linear", {}, r"no array 'dictionary\."),
+        ("svm", {"dictionary": False}, "svm", {}, r"'polarity\.0\.weight' of shape \[1, \d+\], not \d+ wide"),
+        ("svm", {"dictionary": False}, "c_mkl", {}, "differ in dual, kernel_weights, support, weight"),
+        ("random_forest", {"trees": 2}, "svm", {}, "differ in depth, "),
+        ("c_mkl", {}, "svm", {}, "no array 'components'"),
+        ("mtmm_es", SMALL, "linear", {}, "Missing key"),
+    ],
+)
+def test_weights_of_another_model_are_one_sentence(
+    corpus: Corpus,
+    tmp_path: Path,
+    model: str,
+    options: dict[str, Any],
+    other: str,
+    others: dict[str, Any],
+    got: str,
+) -> None:
+    run, given = (
+        train(
+            *(name, corpus),
+            out=tmp_path / out,
+            tasks=["polarity"],
+            options=chosen,
+            training={"epochs": 1} if name == "mtmm_es" else {},
+        )
+        for out, name, chosen in (("run", model, options), ("other", other, others))
+    )
+    shutil.copy(given.seed_folder(0) / "model.safetensors", run.seed_folder(0))
+    with pytest.raises(AffectusError, match=rf"belong to another model in .*seed-0.model\.safetensors: got .*{got}"):
+        evaluate_run(run, corpus)
 
 
 def test_two_processes_do_not_share_a_folder(corpus: Corpus, tmp_path: Path) -> None:

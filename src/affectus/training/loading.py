@@ -123,9 +123,7 @@ class Run:
         shared = {name: values for name, values in mine.items() if not name[0].isdigit()}
         epochs = sorted({name.split(".")[0] for name in mine if name[0].isdigit()})
         return [
-            self._rebuilt(
-                shared | {n.partition(".")[2]: v for n, v in mine.items() if n.startswith(f"{epoch}.")}, path
-            )
+            self._rebuilt(shared | {n.partition(".")[2]: v for n, v in mine.items() if n.startswith(f"{epoch}.")}, path)
             for epoch in epochs
         ]
 
@@ -158,7 +156,7 @@ class Run:
     def _rebuilt(self, arrays: Mapping[str, npt.NDArray[Any]], path: Path) -> Predictions:
         """Rebuild predictions of the run's tasks from the arrays of a file."""
         count = arrays["rows"].shape[0] if "rows" in arrays and arrays["rows"].ndim == 1 else 0
-        expected = {"rows": (count,)}
+        expected: dict[str, tuple[int, ...]] = {"rows": (count,)}
         for task in self.tasks:
             wide = task.kind in (LabelKind.REAL, LabelKind.MULTI_LABEL)
             expected[f"probabilities.{task.name}"] = (count, task.outputs)
