@@ -408,6 +408,11 @@ def test_divergence_is_one_sentence(corpus: Corpus, tmp_path: Path) -> None:
         ({"options": {"attention": "maskd"}}, "Did you mean 'masked'"),
         ({"training": {"epoch": 3}}, "Unknown training setting 'epoch'.*Did you mean 'epochs'"),
         ({"training": {"epochs": 0}}, "'epochs' has a wrong value.*got 0"),
+        ({"training": {"learning_rate": float("inf")}}, "'learning_rate' has a wrong value.*got inf; expected a finite"),
+        ({"training": {"clip": float("inf")}}, "'clip' has a wrong value.*got inf; expected a finite number"),
+        ({"training": {"unlabelled_weight": float("nan")}}, "'unlabelled_weight' has a wrong value.*got nan; expected "),
+        ({"options": {"dropout": float("inf")}}, "The option 'dropout' of .* out of range.*got inf; .* a finite number"),
+        ({"options": {"hidden": float("nan")}}, "The option 'hidden' of .* out of range.*got nan; .* a finite number"),
         ({"training": {"optimizer": "adom"}}, "'optimizer' has a wrong value.*'adam'"),
         ({"training": {"select": "polarity.acuracy", "epochs": 1}}, "Did you mean 'polarity.accuracy'"),
         ({"modalities": ["video"]}, "Unknown modality 'video'"),
@@ -422,6 +427,13 @@ def test_bad_input_is_one_sentence_and_leaves_nothing(
     with pytest.raises(AffectusError, match=sentence):
         _train(corpus, tmp_path / "run", **changes)
     assert not (tmp_path / "run").exists()
+
+
+def test_no_number_within_an_option_is_infinite(corpus: Corpus) -> None:
+    with pytest.raises(AffectusError, match=r"'widths'.* out of range: got \{'audio': inf\}; expected a finite number"):
+        training.build_config("lf_dnn", corpus, tasks=["polarity"], options={"widths": {"audio": float("inf")}})
+    with pytest.raises(AffectusError, match="'alpha'.* out of range: got -inf; expected a finite number"):
+        training.build_config("linear", corpus, tasks=["polarity"], options={"alpha": -float("inf")})
 
 
 def test_a_corpus_without_train_is_one_sentence(make_corpus: Callable[..., Corpus], tmp_path: Path) -> None:
