@@ -1,5 +1,6 @@
 """The command line as a whole: help, version, and how bad input ends."""
 
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -111,6 +112,16 @@ def test_bad_input_is_one_sentence_and_exits_with_2(
     assert shown.err.count("\n") == 1
     assert "Traceback" not in shown.err
     assert list(tmp_path.iterdir()) == [], "bad input has left something behind"
+
+
+def test_metrics_are_json_where_a_range_has_no_bound(capsys: pytest.CaptureFixture[str]) -> None:
+    def refuse(constant: str) -> None:
+        raise ValueError(f"{constant} is no JSON")
+
+    assert main(["metrics", "--json"]) == 0
+    found = {one["name"]: one for one in json.loads(capsys.readouterr().out, parse_constant=refuse)}
+    assert found["mae"]["range"] == [0.0, None]
+    assert found["pearson"]["range"] == [-1.0, 1.0]
 
 
 def test_the_module_runs_as_the_command_does(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import contextlib
 import errno
 import hashlib
 import json
+import math
 import os
 import re
 import shutil
@@ -211,17 +212,17 @@ def write_text(path: str | Path, text: str) -> None:
 
 
 def write_json(path: str | Path, data: Any) -> None:
-    """Write JSON, indented; NaN becomes null, since JSON has no NaN."""
+    """Write JSON, indented; NaN and infinite numbers become null, since JSON has neither."""
     write_text(path, json_text(data) + "\n")
 
 
 def json_text(data: Any) -> str:
-    """Return data as JSON, indented; NaN becomes null, since JSON has no NaN."""
+    """Return data as JSON, indented; NaN and infinite numbers become null, since JSON has neither."""
     return json.dumps(_jsonable(data), indent=1, ensure_ascii=False, allow_nan=False)
 
 
 def _jsonable(data: Any) -> Any:
-    if isinstance(data, float) and data != data:
+    if isinstance(data, float) and not math.isfinite(data):
         return None
     if isinstance(data, dict):
         return {key: _jsonable(value) for key, value in data.items()}

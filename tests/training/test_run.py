@@ -9,12 +9,13 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 
 import affectus.training.callbacks as callbacks
 from affectus.api import evaluate, train
 from affectus.corpus import Corpus, build_corpus, load_corpus, save_corpus
 from affectus.errors import AffectusError
+from affectus.evaluation import evaluate_run
 from affectus.files import lock_folder
 from affectus.training import Run, SeedEvent, load_run
 from affectus.training import run as training
@@ -315,6 +316,52 @@ def test_the_loss_on_valid_is_the_mean_over_labels(corpus: Corpus, tmp_path: Pat
     assert found[1]["valid.loss.intensity"] == pytest.approx(error, rel=1e-5)
 
 
+@pytest.mark.parametrize("model", ["linear", "mtmm_es"])
+def test_lost_predictions_on_valid_are_no_absent_split(corpus: Corpus, tmp_path: Path, model: str) -> None:
+    """Without them the threshold would be 0.5, and the figures others."""
+    settings = {"options": SMALL, "training": {"epochs": 1}} if model == "mtmm_es" else {}
+    run = train(model, corpus, out=tmp_path / "run", tasks=["polarity", "emotions"], **settings)  # type: ignore[arg-type]
+    lost = run.seed_folder(0) / "valid.safetensors"
+    lost.unlink()
+    with pytest.raises(
+        AffectusError, match=r"lost its predictions on valid in .*seed-0.valid\.safetensors\..* delete "
+    ):
+        evaluate_run(run, corpus)
+    if model == "mtmm_es":  # as of a training that nobody scored
+        (run.seed_folder(0) / "result.json").write_text("{}")
+        with pytest.raises(AffectusError, match="lost its predictions on valid"):
+            run.valid_predictions(0)
+
+
+def test_what_a_run_without_a_scorer_was_judged_on_is_known(corpus: Corpus, tmp_path: Path) -> None:
+    run = load_run(training.train_run(training.build_config("linear", corpus, tasks=["polarity"]), corpus, tmp_path))
+    (run.seed_folder(0) / "valid.safetensors").unlink()
+    with pytest.raises(AffectusError, match="lost its predictions on valid"):
+        run.valid_predictions(0)
+
+
+def test_predictions_of_other_tasks_are_one_sentence(corpus: Corpus, tmp_path: Path) -> None:
+    run = train("linear", corpus, out=tmp_path / "run", tasks=["polarity", "emotions"])
+    other = train("linear", corpus, out=tmp_path / "other", tasks=["intensity"])
+    path = run.seed_folder(0) / "valid.safetensors"
+    whole = load_file(path)
+    shutil.copy(other.seed_folder(0) / "valid.safetensors", path)
+    sentence = r"do not fit the run's tasks in .*valid\.safetensors: got no probabilities\.emotions, "
+    with pytest.raises(AffectusError, match=sentence):
+        evaluate_run(run, corpus)
+    for changes, sentence in (
+        ({"probabilities.emotions": whole["probabilities.emotions"][:, :3].copy()}, r"got probabilities\.emotions \["),
+        ({"targets.polarity": whole["targets.polarity"][1:].copy()}, r"got targets\.polarity \["),
+        ({"rows": whole["rows"][None]}, r"got .*rows \[1, "),
+    ):
+        save_file(whole | changes, path)
+        with pytest.raises(AffectusError, match=sentence):
+            run.valid_predictions(0)
+    save_file({name: values for name, values in whole.items() if name != "rows"}, path)
+    with pytest.raises(AffectusError, match=r"got .*no rows"):
+        run.valid_predictions(0)
+
+
 def test_balanced_and_real_loss_reach_the_tasks(corpus: Corpus, tmp_path: Path) -> None:
     settings = {"epochs": 1, "balanced": True, "real_loss": "l1"}
     run = _train(corpus, tmp_path / "run", tasks=["emotions", "intensity"], training=settings)
@@ -347,6 +394,67 @@ def test_another_corpus_in_memory_is_refused(make_corpus: Callable[..., Corpus],
     assert one.file.corpus == two.file.corpus != run.file.corpus
 
 
+@pytest.mark.parametrize(
+    ("task", "sentence"),
+    [
+        ({"kind": ...}, r"run\.json, key 'tasks\.0\.kind': got Field required"),
+        ({"kind": "bin"}, r"key 'tasks\.0\.kind': got .*'binary'"),
+        ({"values": 3}, r"key 'tasks\.0\.values'"),
+        ({"wieght": 1.0}, r"key 'tasks\.0\.wieght'"),
+    ],
+)
+def test_a_damaged_task_is_one_sentence(corpus: Corpus, tmp_path: Path, task: dict[str, object], sentence: str) -> None:
+    run = train("linear", corpus, out=tmp_path / "run", tasks=["polarity"])
+    path = run.folder / "run.json"
+    raw = json.loads(path.read_text())
+    changed = {**raw["tasks"][0], **task}
+    raw["tasks"] = [{key: value for key, value in changed.items() if value is not ...}]
+    path.write_text(json.dumps(raw))
+    with pytest.raises(AffectusError, match=sentence):
+        load_run(run.folder)
+    with pytest.raises(AffectusError, match=sentence):  # nor does a training go on
+        train("linear", corpus, out=run.folder, tasks=["polarity"])
+
+
+@pytest.mark.parametrize(
+    ("model", "options", "other", "others", "got"),
+    [
+        ("linear", {}, "majority", {}, r"no array 'polarity\.weight'"),
+        ("linear", {}, "mtmm_es", SMALL, r"no array 'polarity\.weight'"),
+        ("linear", {}, "linear", {"neighbours": 1}, r"'polarity\.weight' of shape \[\d+, 2\], not \[\d+, 2\]"),
+        ("majority", {}, "linear", {}, "no array 'polarity'"),
+        ("svm", {}, "linear", {}, r"no array 'dictionary\."),
+        ("svm", {"dictionary": False}, "svm", {}, r"'polarity\.0\.weight' of shape \[1, \d+\], not \d+ wide"),
+        ("svm", {"dictionary": False}, "c_mkl", {}, "differ in dual, kernel_weights, support, weight"),
+        ("random_forest", {"trees": 2}, "svm", {}, "differ in depth, "),
+        ("c_mkl", {}, "svm", {}, "no array 'components'"),
+        ("mtmm_es", SMALL, "linear", {}, "Missing key"),
+    ],
+)
+def test_weights_of_another_model_are_one_sentence(
+    corpus: Corpus,
+    tmp_path: Path,
+    model: str,
+    options: dict[str, Any],
+    other: str,
+    others: dict[str, Any],
+    got: str,
+) -> None:
+    run, given = (
+        train(
+            *(name, corpus),
+            out=tmp_path / out,
+            tasks=["polarity"],
+            options=chosen,
+            training={"epochs": 1} if name == "mtmm_es" else {},
+        )
+        for out, name, chosen in (("run", model, options), ("other", other, others))
+    )
+    shutil.copy(given.seed_folder(0) / "model.safetensors", run.seed_folder(0))
+    with pytest.raises(AffectusError, match=rf"belong to another model in .*seed-0.model\.safetensors: got .*{got}"):
+        evaluate_run(run, corpus)
+
+
 def test_two_processes_do_not_share_a_folder(corpus: Corpus, tmp_path: Path) -> None:
     with lock_folder(tmp_path / "run"), pytest.raises(AffectusError, match="Another affectus is writing"):
         _train(corpus, tmp_path / "run")
@@ -370,6 +478,20 @@ def test_divergence_is_one_sentence(corpus: Corpus, tmp_path: Path) -> None:
         ({"options": {"attention": "maskd"}}, "Did you mean 'masked'"),
         ({"training": {"epoch": 3}}, "Unknown training setting 'epoch'.*Did you mean 'epochs'"),
         ({"training": {"epochs": 0}}, "'epochs' has a wrong value.*got 0"),
+        (
+            {"training": {"learning_rate": float("inf")}},
+            "'learning_rate' has a wrong value.*got inf; expected a finite",
+        ),
+        ({"training": {"clip": float("inf")}}, "'clip' has a wrong value.*got inf; expected a finite number"),
+        (
+            {"training": {"unlabelled_weight": float("nan")}},
+            "'unlabelled_weight' has a wrong value.*got nan; expected ",
+        ),
+        (
+            {"options": {"dropout": float("inf")}},
+            "The option 'dropout' of .* out of range.*got inf; .* a finite number",
+        ),
+        ({"options": {"hidden": float("nan")}}, "The option 'hidden' of .* out of range.*got nan; .* a finite number"),
         ({"training": {"optimizer": "adom"}}, "'optimizer' has a wrong value.*'adam'"),
         ({"training": {"select": "polarity.acuracy", "epochs": 1}}, "Did you mean 'polarity.accuracy'"),
         ({"modalities": ["video"]}, "Unknown modality 'video'"),
@@ -384,6 +506,13 @@ def test_bad_input_is_one_sentence_and_leaves_nothing(
     with pytest.raises(AffectusError, match=sentence):
         _train(corpus, tmp_path / "run", **changes)
     assert not (tmp_path / "run").exists()
+
+
+def test_no_number_within_an_option_is_infinite(corpus: Corpus) -> None:
+    with pytest.raises(AffectusError, match=r"'widths'.* out of range: got \{'audio': inf\}; expected a finite number"):
+        training.build_config("lf_dnn", corpus, tasks=["polarity"], options={"widths": {"audio": float("inf")}})
+    with pytest.raises(AffectusError, match="'alpha'.* out of range: got -inf; expected a finite number"):
+        training.build_config("linear", corpus, tasks=["polarity"], options={"alpha": -float("inf")})
 
 
 def test_a_corpus_without_train_is_one_sentence(make_corpus: Callable[..., Corpus], tmp_path: Path) -> None:

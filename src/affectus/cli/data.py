@@ -1,6 +1,5 @@
 """Verbs about corpora: import, corpus show, corpus check, corpus align, corpus join."""
 
-import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from rich.table import Table
 from typer.core import TyperCommand
 
 from affectus.cli import embedded
+from affectus.files import json_text
 
 if TYPE_CHECKING:
     from affectus.corpus import Corpus
@@ -87,8 +87,7 @@ def _summary(corpus: "Corpus") -> dict[str, Any]:
 
 
 def _print_json(data: dict[str, Any]) -> None:
-    json.dump(data, sys.stdout, indent=1, ensure_ascii=False)
-    sys.stdout.write("\n")
+    sys.stdout.write(json_text(data) + "\n")
 
 
 def _grid(title: str, *headers: str) -> Table:

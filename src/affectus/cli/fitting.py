@@ -1,6 +1,5 @@
 """Verbs about models: train, evaluate, predict, protocols, metrics."""
 
-import json
 import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -389,7 +388,7 @@ def protocols() -> None:
 
 def metrics(
     name: Annotated[str | None, typer.Argument(help="A metric to explain; default: list all.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON; null in a range: no bound.")] = False,
 ) -> None:
     """Explain the metrics: the rule of each, its range, its direction and where it comes from.
 
@@ -404,7 +403,7 @@ def metrics(
     chosen = [METRICS[name]] if name else [METRICS[known] for known in METRICS]
     if as_json:
         keys = ("name", "kind", "range", "direction", "rule", "empty_class", "citation")
-        typer.echo(json.dumps([{key: getattr(info, key) for key in keys} for info in chosen], indent=1))
+        typer.echo(json_text([{key: getattr(info, key) for key in keys} for info in chosen]))
         return
     table = Table(show_lines=True)
     for heading in ("name", "judges", "range", "better", "rule", "without a class", "source"):

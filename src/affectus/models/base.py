@@ -167,7 +167,11 @@ class Estimator:
         raise NotImplementedError
 
     def load_arrays(self, arrays: Mapping[str, Tensor]) -> None:
-        """Restore what :meth:`arrays` returned."""
+        """Restore what :meth:`arrays` returned.
+
+        Raises:
+            KeyError, ValueError: the arrays are another model's; :func:`affectus.models.storage.load_weights` says so.
+        """
         raise NotImplementedError
 
 
@@ -350,6 +354,22 @@ class Heads(nn.Module):
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         """Map (..., dim) to (..., outputs) per task."""
         return {name: layer(x) for name, layer in self.layers.items()}
+
+
+def check_shapes(arrays: Mapping[str, Tensor], expected: Mapping[str, Sequence[int]]) -> None:
+    """Check that an estimator is given the arrays that are its own.
+
+    Raises:
+        ValueError: names one that is not, or is not there.
+    """
+    for name in [*expected, *arrays]:
+        got, shape = arrays.get(name), expected.get(name)
+        if got is None or shape is None or list(got.shape) != list(shape):
+            if got is None:
+                raise ValueError(f"no array {name!r}")
+            raise ValueError(
+                f"the array {name!r} of shape {list(got.shape)}" + (f", not {list(shape)}" if shape else "")
+            )
 
 
 def check_share(name: str, value: float) -> None:

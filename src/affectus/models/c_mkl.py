@@ -33,8 +33,8 @@ from torch import Tensor, nn
 
 from affectus.batches.batch import Batch
 from affectus.errors import AffectusError
-from affectus.models.base import Heads, Paper, register_model
-from affectus.models.margins import Rows, calibrate, machines_of, tell_by_margins, weights_of
+from affectus.models.base import Heads, Paper, check_shapes, register_model
+from affectus.models.margins import RULE, Rows, calibrate, machines_of, tell_by_margins, weights_of
 from affectus.models.space import Real, one_of
 from affectus.models.vectors import Array, Part, Problem, VectorEstimator, videos_of
 from affectus.nn.convolution import MaskedConv1d
@@ -290,6 +290,15 @@ class CMKL(VectorEstimator):
 
         return learn_mixture(kernels, fit, norm=self.norm, iterations=self.iterations)
 
+    def part_names(self, numbers: bool) -> set[str]:
+        """Return the names of what the machines are."""
+        return {"support", "dual", "intercept", "kernel_weights", *RULE[numbers]}
+
+    @property
+    def width(self) -> int:
+        """Length of the vectors: the components, and whether each modality is there."""
+        return sum(learned["components"].shape[1] + 1 for learned in self._learned.values())
+
     def tell(self, part: Part, x: Array) -> Array:
         """Return numbers, or the probability of each class."""
         support = part["support"].astype(np.float64)
@@ -314,7 +323,6 @@ class CMKL(VectorEstimator):
 
     def load_arrays(self, arrays: Mapping[str, Tensor]) -> None:
         """Restore what :meth:`arrays` returned."""
-        super().load_arrays(arrays)
         self._learned = {name: _under(arrays, f"features.{name}.") for name in self.inputs}
         self._cnns = {}
         for name in self.convolved:
@@ -323,6 +331,11 @@ class CMKL(VectorEstimator):
                 cnn = _CNN(self.inputs[name], self.tasks, self.cnn_filters, self.cnn_features)
                 cnn.load_state_dict(weights)
                 self._cnns[name] = cnn.eval()
+        for name, learned in self._learned.items():
+            raw = self.cnn_features if name in self._cnns else self.inputs[name]
+            expected = {"mean": (raw,), "components": (raw, learned["components"].shape[-1]), "median": (1,)}
+            check_shapes(learned, expected)
+        super().load_arrays(arrays)
 
 
 def learn_mixture(kernels: Array, fit: Any, *, norm: float, iterations: int) -> tuple[Array, Any]:

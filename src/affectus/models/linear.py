@@ -12,7 +12,7 @@ from torch import Tensor
 
 from affectus.batches.batch import Batch
 from affectus.errors import AffectusError
-from affectus.models.base import Estimator, ModelOutput, check_inputs, register_model
+from affectus.models.base import Estimator, ModelOutput, check_inputs, check_shapes, register_model
 from affectus.models.majority import constant_outputs
 from affectus.models.space import Real, one_of
 from affectus.nn.masking import masked_mean, zero_masked
@@ -213,5 +213,8 @@ class Linear(Estimator):
 
     def load_arrays(self, arrays: Mapping[str, Tensor]) -> None:
         """Restore what :meth:`arrays` returned."""
+        width = sum(self.inputs.values()) * (2 if self.neighbours else 1)
+        expected: dict[str, tuple[int, ...]] = {f"{task.name}.weight": (width, task.outputs) for task in self.tasks}
+        check_shapes(arrays, expected | {f"{task.name}.bias": (task.outputs,) for task in self.tasks})
         self._weights = {k.removesuffix(".weight"): v for k, v in arrays.items() if k.endswith(".weight")}
         self._biases = {k.removesuffix(".bias"): v for k, v in arrays.items() if k.endswith(".bias")}

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from affectus.batches.batch import Batch
 from affectus.errors import AffectusError
-from affectus.models.base import Estimator, ModelOutput, check_inputs, register_model
+from affectus.models.base import Estimator, ModelOutput, check_inputs, check_shapes, register_model
 from affectus.objectives import Task, TaskKind
 from affectus.vocabulary import View
 
@@ -76,4 +76,5 @@ class Majority(Estimator):
 
     def load_arrays(self, arrays: Mapping[str, Tensor]) -> None:
         """Restore what :meth:`arrays` returned."""
+        check_shapes(arrays, {task.name: (task.outputs,) for task in self.tasks})
         self._outputs = dict(arrays)

@@ -19,6 +19,9 @@ Rows = npt.NDArray[np.int64]
 Decide = Callable[[Rows, Rows, Array, Array], Array]
 """Fits a machine on rows whose targets are -1 and 1, with their weights, and returns its values (n,) for other rows."""
 
+RULE = {True: ("mean",), False: ("slope", "offset")}
+"""What :func:`tell_by_margins` needs beside decision values, for numbers or not."""
+
 
 def machines_of(problem: Problem) -> Array:
     """Return what each machine is to learn, (machines, n): numbers less their mean, or -1 and 1."""

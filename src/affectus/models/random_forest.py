@@ -88,6 +88,10 @@ class RandomForest(VectorEstimator):
             forest = RandomForestClassifier(class_weight=problem.class_weight(self.balanced), **settings)
         return nodes_of(forest.fit(problem.x, problem.y))
 
+    def part_names(self, numbers: bool) -> set[str]:
+        """Return the names of what a forest's nodes are."""
+        return {"feature", "threshold", "left", "right", "value", "root", "depth"}
+
     def tell(self, part: Part, x: Array) -> Array:
         """Return the mean of the trees' leaves."""
         return np.concatenate([_walk(part, x[i : i + _ROWS]) for i in range(0, max(len(x), 1), _ROWS)])

@@ -28,14 +28,15 @@ def load_weights(model: AnyModel, path: Path) -> None:
         tensors: dict[str, torch.Tensor] = load_file(path)
     except FileNotFoundError:
         raise AffectusError("There are no weights", where=path, remedy="Train the model again") from None
+    except OSError as error:
+        raise AffectusError("Could not read", where=path, got=error.strerror or error) from None
     except SafetensorError as error:
         raise AffectusError("Not a whole safetensors file", where=path, got=error) from None
-    if not isinstance(model, Model):
-        model.load_arrays(tensors)
-        return
     try:
-        model.load_state_dict(tensors)
-    except RuntimeError as error:
-        raise AffectusError(
-            "The weights belong to another model", where=path, got=" ".join(str(error).split())[:200]
-        ) from None
+        if isinstance(model, Model):
+            model.load_state_dict(tensors)
+        else:
+            model.load_arrays(tensors)
+    except (RuntimeError, KeyError, ValueError) as error:
+        reason = f"no array {error}" if isinstance(error, KeyError) else " ".join(str(error).split())[:200]
+        raise AffectusError("The weights belong to another model", where=path, got=reason) from None

@@ -28,7 +28,7 @@ from torch import Tensor
 from affectus.batches.batch import Batch
 from affectus.errors import AffectusError
 from affectus.models.base import Paper, register_model
-from affectus.models.margins import Rows, calibrate, machines_of, tell_by_margins, weights_of
+from affectus.models.margins import RULE, Rows, calibrate, machines_of, tell_by_margins, weights_of
 from affectus.models.space import one_of
 from affectus.models.vectors import Array, Part, Problem, VectorEstimator
 from affectus.nn.masking import zero_masked
@@ -80,6 +80,11 @@ class MultimodalDictionary:
     def shown(self) -> tuple[str, ...]:
         """The modalities of the gestures."""
         return tuple(name for name in self.names if name != self.spoken)
+
+    @property
+    def size(self) -> int:
+        """How many entries an utterance has."""
+        return len(self.atoms[self.spoken]) * sum(len(self.atoms[name]) for name in self.shown)
 
     def learn(self, batches: Iterable[Batch], tasks: Sequence[Task]) -> None:
         """Make the clusters from the utterances of train that have a label."""
@@ -242,6 +247,16 @@ class SVM(VectorEstimator):
             return LinearSVR(loss="squared_epsilon_insensitive", epsilon=self.epsilon, **settings)
         return LinearSVC(**settings)
 
+    def part_names(self, numbers: bool) -> set[str]:
+        """Return the names of what the machines are."""
+        kernel = {"support", "dual", "gamma"} if self.radial else {"weight"}
+        return {"intercept", *kernel, *RULE[numbers]}
+
+    @property
+    def width(self) -> int:
+        """Length of the vectors: the features and the dictionary's entries."""
+        return super().width + (0 if self.dictionary is None else self.dictionary.size)
+
     def tell(self, part: Part, x: Array) -> Array:
         """Return numbers, or the probability of each class."""
         values: Array
@@ -259,9 +274,9 @@ class SVM(VectorEstimator):
 
     def load_arrays(self, arrays: Mapping[str, Tensor]) -> None:
         """Restore what :meth:`arrays` returned."""
-        super().load_arrays(arrays)
         if self.dictionary is not None:
             self.dictionary.atoms = {name: arrays[f"dictionary.{name}"] for name in self.inputs}
+        super().load_arrays(arrays)
 
 
 def _gamma(x: Array) -> float:

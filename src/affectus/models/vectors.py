@@ -12,7 +12,7 @@ from torch import Tensor
 
 from affectus.batches.batch import Batch
 from affectus.errors import AffectusError
-from affectus.models.base import Estimator, ModelOutput, check_inputs
+from affectus.models.base import Estimator, ModelOutput, check_inputs, check_shapes
 from affectus.models.majority import RAREST, constant_outputs
 from affectus.nn.pooling import utterance_means
 from affectus.objectives import Task, TaskKind
@@ -89,6 +89,15 @@ class VectorEstimator(Estimator):
         """Learn one problem."""
 
     @abstractmethod
+    def part_names(self, numbers: bool) -> set[str]:
+        """Return the names of what :meth:`learn` gives for a problem of numbers, or of classes."""
+
+    @property
+    def width(self) -> int:
+        """Length of the vectors, once what :meth:`vectors` needs was learned or loaded."""
+        return sum(self.inputs.values())
+
+    @abstractmethod
     def tell(self, part: Part, x: Array) -> Array:
         """Return (n, outputs) numbers, or the probability of each class, for (n, dim) vectors."""
 
@@ -159,16 +168,27 @@ class VectorEstimator(Estimator):
         return arrays
 
     def load_arrays(self, arrays: Mapping[str, Tensor]) -> None:
-        """Restore what :meth:`arrays` returned."""
+        """Restore what :meth:`arrays` returned; :attr:`width` must be known."""
         self._constants, self._parts = {}, {}
         for task in self.tasks:
-            self._constants[task.name] = arrays[f"{task.name}.constant"]
+            name = f"{task.name}.constant"
+            check_shapes({name: arrays[name]}, {name: (task.outputs,)})
+            self._constants[task.name] = arrays[name]
             parts: dict[int, Part] = {}
             for key, value in arrays.items():
                 owner, _, rest = key.partition(".")
                 number, _, name = rest.partition(".")
                 if owner == task.name and name:
                     parts.setdefault(int(number), {})[name] = value.numpy()
+            expected = {"outputs", *self.part_names(task.kind is TaskKind.REAL)}
+            for i, part in parts.items():
+                if set(part) != expected:
+                    names = ", ".join(sorted(set(part) ^ expected))
+                    raise ValueError(f"arrays of {task.name}.{i} that differ in {names}")
+                for name in {"weight", "support"} & expected:
+                    if part[name].shape[-1] != self.width:
+                        shape = list(part[name].shape)
+                        raise ValueError(f"the array '{task.name}.{i}.{name}' of shape {shape}, not {self.width} wide")
             self._parts[task.name] = [parts[i] for i in sorted(parts)]
 
 

@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 import torch
+from pydantic import ConfigDict, with_config
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -36,6 +37,7 @@ class RealLoss(StrEnum):
     SMOOTH_L1 = "smooth_l1"
 
 
+@with_config(ConfigDict(extra="forbid"))
 @dataclass(frozen=True)
 class Task:
     """One thing that a model predicts.

@@ -1,5 +1,6 @@
 """What a run is: model, options, tasks, modalities, seeds and settings, resolved and checked before anything starts."""
 
+import math
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
@@ -64,7 +65,7 @@ class UnlabelledMethod(StrEnum):
 class TrainingSettings(BaseModel):
     """How a model is trained. A model's published settings replace these defaults; the user's replace both."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     optimizer: Optimizer = Field(Optimizer.ADAM, description="Optimiser.")
     learning_rate: float = Field(1e-3, gt=0, description="Learning rate.")
@@ -307,8 +308,14 @@ def resolve_settings(
 
 
 def _as_type_of(entry: ModelEntry, name: str, value: Any) -> Any:
-    """Check an option's value against the type of its default."""
+    """Check an option's value against the type of its default; no number in it may be infinite or NaN."""
     default = entry.options[name].default
+    if not _finite(value):
+        raise AffectusError(
+            f"The option {name!r} of the model {entry.name!r} is out of range",
+            got=repr(value),
+            expected="a finite number",
+        )
     if value is None or default is None:
         return value
     if isinstance(default, bool) or isinstance(value, bool):
@@ -338,6 +345,14 @@ def _as_type_of(entry: ModelEntry, name: str, value: Any) -> Any:
             expected=type(default).__name__,
         )
     return value
+
+
+def _finite(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        return all(map(_finite, value.values()))
+    if isinstance(value, list | tuple):
+        return all(map(_finite, value))
+    return not isinstance(value, float) or math.isfinite(value)
 
 
 def _validated(kind: type[Any], raw: Mapping[str, Any], *, where: str) -> Any:

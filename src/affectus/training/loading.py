@@ -1,5 +1,6 @@
 """Opening a run folder: its configuration and its trained models."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -7,7 +8,6 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 import numpy.typing as npt
-from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.numpy import load_file as load_arrays
 
@@ -21,7 +21,7 @@ from affectus.models.storage import load_weights
 from affectus.objectives import Task, available_tasks
 from affectus.training.config import PER_TASK, RunConfig
 from affectus.training.inference import PerTask, Predictions, predict_batches
-from affectus.training.run import EPOCHS, RunFile, build_model, make_loader, task_from_json
+from affectus.training.run import EPOCHS, HISTORY, RESULT, VALID, RunFile, build_model, make_loader, read_run_file
 from affectus.training.text import RunText, reopen_text
 from affectus.training.transfer import InitScaling, Source
 from affectus.vocabulary import TEXT
@@ -50,7 +50,7 @@ class Run:
     @cached_property
     def tasks(self) -> tuple[Task, ...]:
         """The tasks, as resolved from the training corpus."""
-        return tuple(task_from_json(task) for task in self.file.tasks)
+        return tuple(self.file.tasks)
 
     @cached_property
     def seeds(self) -> tuple[int, ...]:
@@ -112,23 +112,66 @@ class Run:
         return sorted((self.seed_folder(seed) / "epochs").glob("*.safetensors"))
 
     def recorded(self, seed: int, split: str) -> list[Predictions]:
-        """Return what each epoch of a seed said of a split of the training corpus; empty if that was not recorded."""
+        """Return what each epoch of a seed said of a split of the training corpus; empty if that was not recorded.
+
+        Raises:
+            AffectusError: the file is damaged, or belongs to another run.
+        """
         path = self.seed_folder(seed) / EPOCHS
         arrays = _arrays(path) if path.is_file() else {}
         mine = {name.removeprefix(f"{split}."): v for name, v in arrays.items() if name.startswith(f"{split}.")}
         shared = {name: values for name, values in mine.items() if not name[0].isdigit()}
         epochs = sorted({name.split(".")[0] for name in mine if name[0].isdigit()})
         return [
-            Predictions.from_arrays(
-                shared | {n.partition(".")[2]: v for n, v in mine.items() if n.startswith(f"{epoch}.")}
-            )
+            self._rebuilt(shared | {n.partition(".")[2]: v for n, v in mine.items() if n.startswith(f"{epoch}.")}, path)
             for epoch in epochs
         ]
 
     def valid_predictions(self, seed: int) -> Predictions | None:
-        """Return what the seed's model said of the training corpus's valid split; None if there was none."""
-        path = self.seed_folder(seed) / "valid.safetensors"
-        return Predictions.from_arrays(_arrays(path)) if path.is_file() else None
+        """Return what the seed's model said of the training corpus's valid split; None if there was none.
+
+        Raises:
+            AffectusError: there was one, but the file is gone; it is damaged, or belongs to another run.
+        """
+        path = self.seed_folder(seed) / VALID
+        if path.is_file():
+            return self._rebuilt(_arrays(path), path)
+        if self._judged_valid(seed):
+            raise AffectusError(
+                "The run is damaged: it has lost its predictions on valid",
+                where=path,
+                remedy=f"Thresholds are chosen on them; delete {path.parent} and run the same `affectus train` again",
+            )
+        return None
+
+    def _judged_valid(self, seed: int) -> bool:
+        """Whether a seed was judged on valid in its training: its result says so, or its history."""
+        result, history = self.seed_folder(seed) / RESULT, self.seed_folder(seed) / HISTORY
+        if result.is_file():
+            known = read_json(result)
+            if isinstance(known, dict) and "valid" in known:
+                return True
+        return history.is_file() and '"valid.loss"' in history.read_text(encoding="utf-8")
+
+    def _rebuilt(self, arrays: Mapping[str, npt.NDArray[Any]], path: Path) -> Predictions:
+        """Rebuild predictions of the run's tasks from the arrays of a file."""
+        count = arrays["rows"].shape[0] if "rows" in arrays and arrays["rows"].ndim == 1 else 0
+        expected: dict[str, tuple[int, ...]] = {"rows": (count,)}
+        for task in self.tasks:
+            wide = task.kind in (LabelKind.REAL, LabelKind.MULTI_LABEL)
+            expected[f"probabilities.{task.name}"] = (count, task.outputs)
+            expected[f"targets.{task.name}"] = (count, task.outputs if wide else 1)
+        got = {name: values.shape for name, values in arrays.items()}
+        if got != expected:
+            names = sorted(name for name in {*got, *expected} if got.get(name) != expected.get(name))
+            raise AffectusError(
+                "The predictions do not fit the run's tasks",
+                where=path,
+                got=", ".join(f"{name} {list(got[name])}" if name in got else f"no {name}" for name in names),
+                expected=", ".join(f"{name} {list(expected[name])}" for name in names if name in expected) or None,
+                remedy="Put the run's own file back, or train the run again",
+            )
+        return Predictions.from_arrays(arrays)
 
     def predict(self, model: AnyModel, corpus: Corpus, split: str | None, *, attention: bool = False) -> Predictions:
         """Run one of the run's models over a corpus.
@@ -270,12 +313,7 @@ def load_run(folder: str | Path) -> Run:
             where=folder,
             remedy="Make one with: affectus train MODEL CORPUS --out RUN",
         )
-    try:
-        return Run(folder, RunFile.model_validate(read_json(path)))
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(map(str, first["loc"]))
-        raise AffectusError("run.json is not valid", where=f"{path}, key {key!r}", got=first["msg"]) from None
+    return Run(folder, read_run_file(path))
 
 
 def _arrays(path: Path) -> dict[str, npt.NDArray[Any]]:
@@ -283,5 +321,7 @@ def _arrays(path: Path) -> dict[str, npt.NDArray[Any]]:
         return dict(load_arrays(path))
     except FileNotFoundError:
         raise AffectusError("There is no file", where=path, remedy="Train the run again") from None
+    except OSError as error:
+        raise AffectusError("Could not read", where=path, got=error.strerror or error) from None
     except SafetensorError as error:
         raise AffectusError("Not a whole safetensors file", where=path, got=error) from None

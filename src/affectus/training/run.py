@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors.numpy import load_file as load_arrays
 from safetensors.numpy import save_file as save_arrays
 
@@ -41,7 +41,7 @@ from affectus.models import MODELS, Estimator, Model, ModelEntry
 from affectus.models.base import AnyModel
 from affectus.models.storage import load_weights, save_weights
 from affectus.nn import kernels
-from affectus.objectives import RealLoss, Task, TaskKind, choose_tasks
+from affectus.objectives import Task, TaskKind, choose_tasks
 from affectus.threads import end_with_parent, torch_threads
 from affectus.training.ahead import ahead
 from affectus.training.compiling import check_compile, compiled
@@ -81,6 +81,8 @@ BEST = "best"
 """The weights of the best epoch so far; those of a task by itself bear its name behind it."""
 RESULT, CHECKPOINT = "result.json", "resume.ckpt"
 """The first says that a seed is trained to its end; the second is there until then."""
+VALID, HISTORY = "valid.safetensors", "history.jsonl"
+"""What a seed said of valid, if there was such a split, and the figures of its epochs."""
 RECORDED, EPOCHS = "recorded", "epochs.safetensors"
 """Each epoch's predictions while a seed is trained, and all of them when it has ended."""
 PACKAGES = ("torch", "lightning", "numpy", "scikit-learn", "polars", "safetensors")
@@ -104,7 +106,7 @@ class RunFile(BaseModel):
     affectus: str
     config: RunConfig
     inputs: dict[str, int]
-    tasks: list[dict[str, Any]]
+    tasks: list[Task] = Field(min_length=1)
     """The tasks as resolved from the corpus's label schemes."""
     corpus: CorpusIdentity
     text: TextIdentity | None = None
@@ -319,7 +321,7 @@ def train_run(
         affectus=affectus.__version__,
         config=config,
         inputs=inputs,
-        tasks=[_task_to_json(task) for task in tasks],
+        tasks=list(tasks),
         corpus=CorpusIdentity(name=corpus.name, sha256=identity),
         text=None if text is None else text.identity,
         init=init,
@@ -445,7 +447,7 @@ class _Order:
 
     @cached_property
     def tasks(self) -> tuple[Task, ...]:
-        return tuple(task_from_json(task) for task in self.file.tasks)
+        return tuple(self.file.tasks)
 
     def folder(self, seed: int) -> Path:
         return self.out / f"seed-{seed}"
@@ -622,12 +624,12 @@ def _finish_seed(
     """Write what a trained seed leaves beside its weights, and clear what training left."""
     if valid is not None:
         predictions = predict_batches(model, tasks, valid)
-        with atomic_path(folder / "valid.safetensors") as temporary:
+        with atomic_path(folder / VALID) as temporary:
             save_arrays(predictions.arrays(), temporary)
-        if scorer is not None:
-            result["valid"] = scorer(tasks, predictions.probabilities, predictions.targets)
+        # written without figures too: it tells a reader that there was a valid split
+        result["valid"] = {} if scorer is None else scorer(tasks, predictions.probabilities, predictions.targets)
     _join_records(folder)
-    write_text(folder / "history.jsonl", history_text(history))
+    write_text(folder / HISTORY, history_text(history))
     result["seconds"] = round(sum(row["seconds"] for row in history) or time.monotonic() - started, 3)
     write_json(folder / RESULT, result)
     _tidy(folder)
@@ -913,16 +915,18 @@ def _with_losses(tasks: Sequence[Task], corpus: Corpus, settings: TrainingSettin
     return tuple(task.balanced(task.target(labels)) if settings.balanced else task for task in chosen)
 
 
-def _task_to_json(task: Task) -> dict[str, Any]:
-    return {name: list(v) if isinstance(v, tuple) else v for name, v in vars(task).items()}
+def read_run_file(path: Path) -> RunFile:
+    """Read ``run.json``.
 
-
-def task_from_json(raw: Mapping[str, Any]) -> Task:
-    """Rebuild a task from ``run.json``."""
-    fields: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in raw.items()}
-    fields["kind"] = TaskKind(fields["kind"])
-    fields["loss"] = RealLoss(fields["loss"])
-    return Task(**fields)
+    Raises:
+        AffectusError: it is absent or damaged.
+    """
+    try:
+        return RunFile.model_validate(read_json(path))
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(map(str, first["loc"]))
+        raise AffectusError("run.json is not valid", where=f"{path}, key {key!r}", got=first["msg"]) from None
 
 
 def _open_run(out: Path, file: RunFile) -> None:
@@ -933,7 +937,7 @@ def _open_run(out: Path, file: RunFile) -> None:
             raise AffectusError("The output folder holds something else than a run", where=out)
         write_json(path, file.model_dump(mode="json"))
         return
-    old, new = _as_now(read_json(path)), json.loads(json.dumps(file.model_dump(mode="json")))
+    old, new = _as_now(read_run_file(path)), json.loads(json.dumps(file.model_dump(mode="json")))
     seeds = sorted({*old["config"]["seeds"], *new["config"]["seeds"]})
     for key in ("config", "corpus", "text", "inputs", "tasks", "init", "unlabelled"):
         before, after = old[key], new[key]
@@ -958,9 +962,9 @@ def _open_run(out: Path, file: RunFile) -> None:
     write_json(path, old)
 
 
-def _as_now(raw: dict[str, Any]) -> dict[str, Any]:
+def _as_now(file: RunFile) -> dict[str, Any]:
     """Give the settings and options that came up after a run was begun the defaults that it had in effect."""
-    dumped: dict[str, Any] = json.loads(json.dumps(RunFile.model_validate(raw).model_dump(mode="json")))
+    dumped: dict[str, Any] = json.loads(json.dumps(file.model_dump(mode="json")))
     config = dumped["config"]
     known = {name: option.default for name, option in MODELS[config["model"]].options.items()}
     config["options"] = json.loads(json.dumps({**known, **config["options"]}))
@@ -991,4 +995,4 @@ def _quiet() -> Iterator[None]:
 
 def build_model(file: RunFile, text: RunText | None = None) -> AnyModel:
     """Build the run's model, untrained; ``text`` is the run's text encoder, if it has one."""
-    return _create(file.config, file.inputs, [task_from_json(task) for task in file.tasks], text)
+    return _create(file.config, file.inputs, file.tasks, text)
