@@ -11,6 +11,9 @@ import pytest
 
 from affectus.cli.main import main
 from affectus.corpus import Corpus, save_corpus
+from affectus.errors import AffectusError
+from affectus.predict import write_predictions
+from affectus.predict.parts import predict_parts
 
 SMALL = ["--set", "hidden=8", "--set", "dense=6", "--set", "learning_rate=1e-2"]
 
@@ -147,3 +150,41 @@ def test_workers_end_with_a_killed_command(folder: Path, tmp_path: Path) -> None
     while any(Path(f"/proc/{child}").exists() for child in children) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not [child for child in children if Path(f"/proc/{child}").exists()]
+
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["said.csv", "--attention"], "lists, which CSV does not hold: got said.csv; expected a name that ends in .pa"),
+        (["said.xlsx"], "got said.xlsx; expected a name that ends in .parquet, .csv or .jsonl"),
+        (["said"], "A folder of Parquet files is written with --format parquet"),
+        (["said.csv", "--format", "parquet"], "a folder of Parquet files: got a name that ends in .csv"),
+        (["said.jsonl", "--cluster=local"], "a folder of Parquet files: got a name that ends in .jsonl"),
+        (["said.parquet", "--format", "file", "--cluster=local"], "A cluster writes parts, not one file"),
+    ],
+)
+def test_where_predictions_cannot_go_is_seen_before_anything_is_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], sentence: str
+) -> None:
+    out = tmp_path / arguments[0]
+    assert main(["predict", "no-run", "no-corpus", "--out", str(out), *arguments[1:]]) == 2
+    assert sentence in " ".join(capsys.readouterr().err.split())
+    assert not out.exists()
+
+
+def test_predictions_are_written_as_the_ending_says(tmp_path: Path) -> None:
+    table = pl.DataFrame({"id": ["a"], "polarity": ["negative"]})
+    lists = table.with_columns(pl.Series("attention.text.audio", [[0.5, 0.5]], dtype=pl.List(pl.Float32)))
+    for ending, read in ((".parquet", pl.read_parquet), (".CSV", pl.read_csv), (".jsonl", pl.read_ndjson)):
+        write_predictions(table, tmp_path / f"said{ending}")
+        assert read(tmp_path / f"said{ending}").equals(table)
+    write_predictions(lists, tmp_path / "lists.jsonl")
+    assert pl.read_ndjson(tmp_path / "lists.jsonl")["attention.text.audio"].to_list() == [[0.5, 0.5]]
+    with pytest.raises(AffectusError, match="lists, which CSV does not hold"):
+        write_predictions(lists, tmp_path / "lists.csv")
+    with pytest.raises(AffectusError, match="does not say in which format"):
+        write_predictions(table, tmp_path / "said.txt")
+    with pytest.raises(AffectusError, match="is a folder of Parquet files"):
+        predict_parts("no-run", "no-corpus", tmp_path / "parts.csv")
+    assert not {"lists.csv", "said.txt", "parts.csv"} & {path.name for path in tmp_path.iterdir()}

@@ -322,7 +322,7 @@ def predict(
     out: Annotated[Path, typer.Option("--out", help="A .parquet, .csv or .jsonl file, or the folder of the parts.")],
     split: Annotated[str | None, typer.Option(help="Which split; default: all utterances.")] = None,
     attention: Annotated[
-        bool, typer.Option("--attention", help="Add the attention weights over the video's utterances.")
+        bool, typer.Option("--attention", help="Add the attention weights over the video's utterances; not to a .csv.")
     ] = False,
     format: Annotated[
         str | None,
@@ -344,10 +344,15 @@ def predict(
     """
     from affectus.corpus import load_corpus
     from affectus.predict import predict_table, write_predictions
+    from affectus.predict.table import check_output
     from affectus.vocabulary import canonical_split
 
     chosen = canonical_split(split) if split else None
-    if check_format(format or ("parquet" if cluster is not None else "file"), "file"):
+    in_parts = check_format(format or ("parquet" if cluster is not None else "file"), "file")
+    if cluster is not None and not in_parts:
+        raise AffectusError("A cluster writes parts, not one file", got="--format file", remedy="Leave it out")
+    check_output(out, attention=attention, parts=in_parts)
+    if in_parts:
         from affectus.predict.parts import predict_parts
 
         executor = open_executor(cluster, out, jobs=jobs, threads=threads)
@@ -356,8 +361,6 @@ def predict(
         )
         typer.echo(f"Wrote {rows} utterances in {parts} parts to {out}")
         return
-    if cluster is not None:
-        raise AffectusError("A cluster writes parts, not one file", got="--format file", remedy="Leave it out")
     table = predict_table(run, load_corpus(corpus), split=chosen, attention=attention)
     write_predictions(table, out)
     typer.echo(f"Wrote {len(table)} utterances to {out}")
