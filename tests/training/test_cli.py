@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -151,6 +152,42 @@ def test_workers_end_with_a_killed_command(folder: Path, tmp_path: Path) -> None
         time.sleep(0.05)
     assert not [child for child in children if Path(f"/proc/{child}").exists()]
 
+
+
+def test_an_unfinished_run_says_so_wherever_it_is_used(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, parts = str(tmp_path / "run"), str(tmp_path / "parts")
+    train = ["train", "mtmm_es", str(folder), "--tasks", "polarity", "--seeds", "3", "--set", "epochs=1", *SMALL, "-q"]
+    assert main([*train, "--out", run]) == 0
+    verbs = [
+        ["predict", run, str(folder), "--out", str(tmp_path / "said.csv")],
+        ["predict", run, str(folder), "--format", "parquet", "--out", parts],
+        ["export", run, "--no-check", "--format", "torch-export", "--out", str(tmp_path / "network.pt2")],
+        ["evaluate", run, str(folder)],
+        ["evaluate", run, str(folder), "--json", "-"],
+        ["report", run, "--corpus", str(folder), "--out", str(tmp_path / "report.html")],
+        ["compare", run, str(tmp_path / "copy"), "--corpus", str(folder), "--draws", "100", "--json", "-"],
+    ]
+    shutil.copytree(run, tmp_path / "copy")
+    capsys.readouterr()
+    assert main(verbs[3]) == 0
+    assert capsys.readouterr().err == ""
+    shutil.rmtree(tmp_path / "run" / "seed-1")
+    told = f"2 of 3 seeds of the run {run} are trained: 0, 2. The same `affectus train` goes on with the rest."
+    for verb in verbs:
+        assert main(verb) == 0
+        said = capsys.readouterr()
+        assert said.err.splitlines() == [told], verb
+        if verb == verbs[4]:
+            assert json.loads(said.out)["notes"] == [told]
+    assert told in (tmp_path / "report.html").read_text()
+    # one seed by itself is whole
+    assert main(["export", run, "--no-check", "--format", "torch-export", "--seed", "2", "--out", str(tmp_path / "network.pt2")]) == 0
+    assert capsys.readouterr().err == ""
+    assert main([*train, "--out", run]) == 0
+    assert main(verbs[0]) == 0
+    assert capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from affectus.cli.console import output
+from affectus.cli.console import open_runs, output
 from affectus.cli.fitting import parse_names
 from affectus.files import json_text, write_json, write_text
 
@@ -37,7 +37,6 @@ def compare(
     from affectus.corpus import load_corpus
     from affectus.evaluation.significance import compare_runs, to_latex
     from affectus.studies.folds import FOLDS_FILE, compare_folds, load_folds
-    from affectus.training import load_run
     from affectus.vocabulary import canonical_split
 
     opened = load_corpus(corpus)
@@ -48,7 +47,7 @@ def compare(
         judged = "all videos, each judged unseen"
     else:
         found = compare_runs(
-            [load_run(run) for run in runs],
+            open_runs(runs),
             opened,
             split=canonical_split(split),
             metrics=wanted,

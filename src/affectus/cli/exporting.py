@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from affectus.cli.console import output
+from affectus.cli.console import open_runs, output
 from affectus.files import json_text
 
 
@@ -31,8 +31,11 @@ def export(
       affectus export RUN --seed 0 --format torch-export --out model.pt2
     """
     from affectus.predict.portable import CHECKED_LENGTHS, export_run
+    from affectus.training import load_run
 
-    found = export_run(run, out, format=format, seed=seed, check=check)
+    # one seed is whole by itself
+    opened = open_runs([run])[0] if seed is None else load_run(run)
+    found = export_run(opened, out, format=format, seed=seed, check=check)
     if as_json:
         typer.echo(json_text(found.description))
         return

@@ -10,7 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from affectus.cli.clustering import ClusterOption, check_format, open_cluster, open_executor
-from affectus.cli.console import output
+from affectus.cli.console import open_runs, output
 from affectus.errors import AffectusError
 from affectus.files import json_text, write_json
 
@@ -281,8 +281,9 @@ def evaluate(
     from affectus.evaluation import evaluate_run
     from affectus.vocabulary import canonical_split
 
+    opened = open_runs([run])[0]
     found = evaluate_run(
-        run,
+        opened,
         load_corpus(corpus),
         split=canonical_split(split),
         protocol=protocol,
@@ -294,10 +295,10 @@ def evaluate(
         return
     if json_file is not None:
         write_json(json_file, found.to_json())
-    _print_evaluation(found, show_all)
+    _print_evaluation(found, show_all, told=opened.unfinished)
 
 
-def _print_evaluation(found: "Evaluation", show_all: bool) -> None:
+def _print_evaluation(found: "Evaluation", show_all: bool, told: str | None) -> None:
     seeds = ", ".join(map(str, found.seeds))
     title = f"{found.model} on {found.corpus}, {found.split} ({found.n} utterances), protocol {found.protocol.name}"
     table = Table(title=title, title_justify="left", caption=f"Seeds {seeds}", caption_justify="left")
@@ -310,7 +311,7 @@ def _print_evaluation(found: "Evaluation", show_all: bool) -> None:
         table.add_row(name, *row)
     console = output()
     console.print(table)
-    for note in found.notes:
+    for note in (note for note in found.notes if note != told):
         console.print(note, style="yellow", highlight=False)
     if len(shown) < len(found.values) and not show_all:
         console.print(f"{len(found.values) - len(shown)} more figures with --all", style="dim", highlight=False)
@@ -352,6 +353,7 @@ def predict(
     if cluster is not None and not in_parts:
         raise AffectusError("A cluster writes parts, not one file", got="--format file", remedy="Leave it out")
     check_output(out, attention=attention, parts=in_parts)
+    opened = open_runs([run])[0]
     if in_parts:
         from affectus.predict.parts import predict_parts
 
@@ -361,7 +363,7 @@ def predict(
         )
         typer.echo(f"Wrote {rows} utterances in {parts} parts to {out}")
         return
-    table = predict_table(run, load_corpus(corpus), split=chosen, attention=attention)
+    table = predict_table(opened, load_corpus(corpus), split=chosen, attention=attention)
     write_predictions(table, out)
     typer.echo(f"Wrote {len(table)} utterances to {out}")
 

@@ -118,7 +118,7 @@ def evaluate_run(
                 f"The corpus {corpus.name!r} has no labels for the run's task {task.name!r}",
                 expected=f"the label scheme {task.scheme!r}",
             )
-    notes: list[str] = []
+    notes: list[str] = [run.unfinished] if run.unfinished else []
     if rules.oracle:
         if ensemble:
             raise AffectusError("An oracle protocol judges single models", remedy="Leave --ensemble out")
