@@ -163,7 +163,7 @@ def test_an_unfinished_run_says_so_wherever_it_is_used(
     verbs = [
         ["predict", run, str(folder), "--out", str(tmp_path / "said.csv")],
         ["predict", run, str(folder), "--format", "parquet", "--out", parts],
-        ["export", run, "--no-check", "--format", "torch-export", "--out", str(tmp_path / "network.pt2")],
+        ["export", run, "--no-check", "--out", str(tmp_path / "network.pt2")],
         ["evaluate", run, str(folder)],
         ["evaluate", run, str(folder), "--json", "-"],
         ["report", run, "--corpus", str(folder), "--out", str(tmp_path / "report.html")],
@@ -183,7 +183,7 @@ def test_an_unfinished_run_says_so_wherever_it_is_used(
             assert json.loads(said.out)["notes"] == [told]
     assert told in (tmp_path / "report.html").read_text()
     # one seed by itself is whole
-    assert main(["export", run, "--no-check", "--format", "torch-export", "--seed", "2", "--out", str(tmp_path / "network.pt2")]) == 0
+    assert main(["export", run, "--no-check", "--seed", "2", "--out", str(tmp_path / "network.pt2")]) == 0
     assert capsys.readouterr().err == ""
     assert main([*train, "--out", run]) == 0
     assert main(verbs[0]) == 0
