@@ -49,6 +49,7 @@ from affectus.training.config import (
     LOSSES,
     PER_TASK,
     Compile,
+    Precision,
     RunConfig,
     TrainingSettings,
     choose_view,
@@ -196,6 +197,14 @@ def _check_learning_without_labels(config: RunConfig, model: AnyModel) -> None:
         )
 
 
+def _check_mixed(config: RunConfig, model: AnyModel) -> None:
+    if not isinstance(model, Model):
+        raise AffectusError(
+            f"The model {config.model!r} is not trained by gradient, so no product of it can be in bfloat16",
+            remedy="Leave precision out, or choose another model",
+        )
+
+
 def _check_compiled(config: RunConfig, model: AnyModel, device: torch.device, workers: int, stacked: bool) -> None:
     if not isinstance(model, Model):
         raise AffectusError(
@@ -303,6 +312,8 @@ def train_run(
         check_unlabelled(unlabelled, inputs, encoded=text is not None)
         if text is not None:
             text.tokenize(unlabelled, config)
+    if config.training.precision is not Precision.FP32:
+        _check_mixed(config, built)
     if config.training.compile is not Compile.OFF:
         _check_compiled(config, built, choose_device(device), 1 if team is None else team.workers, stacked)
     if stacked:
