@@ -174,7 +174,9 @@ def test_a_run_begun_before_a_setting_was_known_goes_on(corpus: Corpus, tmp_path
     assert _train(corpus, tmp_path / "run", seeds=2).seeds == (0, 1)
     written["config"]["training"]["learning_rate"] = 0.5
     path.write_text(json.dumps(written))
-    with pytest.raises(AffectusError, match="another run, which differs in 'training'"):
+    with pytest.raises(
+        AffectusError, match=r"differs in 'learning_rate'.*got learning_rate=0\.01; expected learning_rate=0\.5"
+    ):
         _train(corpus, tmp_path / "run")
 
 
@@ -269,12 +271,36 @@ def test_balanced_and_real_loss_reach_the_tasks(corpus: Corpus, tmp_path: Path) 
 
 def test_another_run_in_the_folder_is_refused(corpus: Corpus, tmp_path: Path) -> None:
     _train(corpus, tmp_path / "run")
-    with pytest.raises(AffectusError, match=r"holds another run, which differs in 'options'.*Choose another --out"):
-        _train(corpus, tmp_path / "run", options={"hidden": 4, "dense": 6})
+    for changes, sentence in (
+        (
+            {"options": {"hidden": 4, "dense": 6}},
+            r"'hidden' in .*: got hidden=4; expected hidden=8\. Choose another --out",
+        ),
+        (
+            {"training": {"epochs": 4, "clip": 1.0}},
+            r"'learning_rate', 'epochs', 'clip' .*epochs=4.*expected .*clip=null",
+        ),
+        ({"tasks": ["polarity"]}, r"'tasks' .*: got tasks=polarity; expected tasks=polarity,emotions"),
+    ):
+        with pytest.raises(AffectusError, match=f"holds another run, which differs in {sentence}"):
+            _train(corpus, tmp_path / "run", **changes)
+    settings = {"tasks": ["polarity", "emotions"], "training": {"epochs": 5, "learning_rate": 0.01}}
+    with pytest.raises(AffectusError, match=r"differs in 'model' in .*: got model=tfn; expected model=mtmm_es"):
+        train("tfn", corpus, out=tmp_path / "run", **settings)  # type: ignore[arg-type]
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "thesis.txt").write_text("mine")
     with pytest.raises(AffectusError, match="something else than a run"):
         _train(corpus, tmp_path / "other")
+
+
+def test_a_run_on_another_corpus_is_told_by_its_name(corpus: Corpus, tmp_path: Path) -> None:
+    _train(corpus, tmp_path / "run")
+    card = corpus.card.model_copy(update={"name": "mine"})
+    with pytest.raises(AffectusError, match=r"trained on another corpus in .*: got 'mine'; expected 'toy'"):
+        _train(Corpus(corpus.table, corpus.features, card), tmp_path / "run")
+    save_corpus(corpus, tmp_path / "corpus")
+    with pytest.raises(AffectusError, match=r"another corpus in .*: got 'toy', hash \w{12}; expected 'toy', in memory"):
+        _train(tmp_path / "corpus", tmp_path / "run")
 
 
 def test_two_processes_do_not_share_a_folder(corpus: Corpus, tmp_path: Path) -> None:
