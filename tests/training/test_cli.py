@@ -153,7 +153,6 @@ def test_workers_end_with_a_killed_command(folder: Path, tmp_path: Path) -> None
     assert not [child for child in children if Path(f"/proc/{child}").exists()]
 
 
-
 def test_an_unfinished_run_says_so_wherever_it_is_used(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -225,3 +224,20 @@ def test_predictions_are_written_as_the_ending_says(tmp_path: Path) -> None:
     with pytest.raises(AffectusError, match="is a folder of Parquet files"):
         predict_parts("no-run", "no-corpus", tmp_path / "parts.csv")
     assert not {"lists.csv", "said.txt", "parts.csv"} & {path.name for path in tmp_path.iterdir()}
+
+
+def test_an_ensemble_is_marked_as_one(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = str(tmp_path / "run")
+    train = ["train", "mtmm_es", str(folder), "--tasks", "polarity", "--seeds", "2", "--set", "epochs=1", *SMALL, "-q"]
+    assert main([*train, "--out", run]) == 0
+    figures, shown = [], []
+    for more in ([], ["--ensemble"]):
+        capsys.readouterr()
+        assert main(["evaluate", run, str(folder), "--json", str(tmp_path / "figures.json"), *more]) == 0
+        shown.append(capsys.readouterr().out)
+        figures.append(json.loads((tmp_path / "figures.json").read_text()))
+    assert [found["ensemble"] for found in figures] == [False, True]
+    assert "Ensemble of mtmm_es" in shown[1]
+    assert "Seeds 0, 1, averaged" in shown[1]
+    assert "nsemble" not in shown[0]
+    assert "averaged" not in shown[0]

@@ -299,8 +299,9 @@ def evaluate(
 
 
 def _print_evaluation(found: "Evaluation", show_all: bool, told: str | None) -> None:
-    seeds = ", ".join(map(str, found.seeds))
-    title = f"{found.model} on {found.corpus}, {found.split} ({found.n} utterances), protocol {found.protocol.name}"
+    seeds = ", ".join(map(str, found.seeds)) + (", averaged" if found.ensemble else "")
+    what = f"{found.model} on {found.corpus}, {found.split} ({found.n} utterances), protocol {found.protocol.name}"
+    title = f"Ensemble of {what}" if found.ensemble else what
     table = Table(title=title, title_justify="left", caption=f"Seeds {seeds}", caption_justify="left")
     table.add_column("metric")
     for heading in ("mean", "std", "majority"):

@@ -35,6 +35,7 @@ class Evaluation:
         majority: per metric, the value of the majority baseline fitted on the run's training split.
         thresholds: per seed, per multi-label task, the thresholds used.
         notes: what a reader of the figures must know.
+        ensemble: whether the mean of the seeds was judged as one model.
     """
 
     protocol: Protocol
@@ -48,6 +49,7 @@ class Evaluation:
     majority: dict[str, float]
     thresholds: list[dict[str, Thresholds]] = field(default_factory=list)
     notes: tuple[str, ...] = ()
+    ensemble: bool = False
 
     def mean(self, metric: str) -> float:
         """Return the mean over seeds."""
@@ -74,6 +76,7 @@ class Evaluation:
             "split": self.split,
             "n": self.n,
             "seeds": list(self.seeds),
+            "ensemble": self.ensemble,
             "thresholds": [
                 {
                     task: {"weighted_f1": t.weighted_f1, "weighted_accuracy": t.weighted_accuracy}
@@ -156,6 +159,7 @@ def evaluate_run(
         majority=majority,
         thresholds=used,
         notes=tuple(notes),
+        ensemble=ensemble,
     )
 
 
