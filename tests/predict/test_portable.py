@@ -22,6 +22,7 @@ from affectus.predict.portable import (
     PortableFile,
     PortableNetwork,
     check_file,
+    choose_format,
     export_run,
     predict_inputs,
     random_inputs,
@@ -162,6 +163,31 @@ def test_a_file_that_says_something_else_is_not_left(run: Run, tmp_path: Path, m
     with pytest.raises(AffectusError, match="says something else of 'emotions' than the run"):
         export_run(run, tmp_path / "model.onnx")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("format", "name", "expected"),
+    [
+        (None, "w.onnx", Format.ONNX),
+        (None, "w.pt2", Format.TORCH_EXPORT),
+        (None, "w.bin", Format.ONNX),
+        ("torch-export", "w.PT2", Format.TORCH_EXPORT),
+        ("torch-export", "w.bin", Format.TORCH_EXPORT),
+    ],
+)
+def test_the_ending_names_the_format(format: str | None, name: str, expected: Format) -> None:
+    assert choose_format(format, Path(name)) is expected
+
+
+def test_an_ending_of_the_other_format_is_refused(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "w.onnx"
+    out.write_bytes(b"mine")
+    assert main(["export", str(run.folder), "--format", "torch-export", "--out", str(out)]) == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert "got w.onnx for torch-export; expected a name that ends in .pt2. Leave --format out to write onnx." in said
+    assert out.read_bytes() == b"mine"
+    with pytest.raises(AffectusError, match=r"got w\.pt2 for onnx; expected a name that ends in \.onnx"):
+        export_run(run, tmp_path / "w.pt2", format="onnx")
 
 
 def test_what_cannot_be_exported(run: Run, corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

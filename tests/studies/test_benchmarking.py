@@ -118,6 +118,14 @@ def test_presets_of_the_data_set_are_taken_without_their_text_encoder(sequences:
     assert plan_of(sequences, models=["tfn"]).cells["tfn"].preset is None
 
 
+def test_settings_of_networks_do_not_reach_what_is_none(corpus: Corpus) -> None:
+    changes = Changes({"precision": "bf16", "compile": "default", "scale": "max"}, {}, {})
+    plan = plan_of(corpus, models=["blanchard"], changes=changes)
+    assert plan.cells["blanchard"].training == {"record_epochs": False, **changes.training}
+    for name in ("majority", "linear"):
+        assert plan.cells[name].training == {"record_epochs": False, "scale": "max"}
+
+
 def test_settings_of_all_models_and_of_one() -> None:
     changes = split_changes(["epochs=3", "tfn.hidden=8", "tfn.learning_rate=1e-2", "text_encoder=minilm"])
     assert changes.training == {"epochs": 3, "text_encoder": "minilm"}

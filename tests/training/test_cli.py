@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,6 +12,9 @@ import pytest
 
 from affectus.cli.main import main
 from affectus.corpus import Corpus, save_corpus
+from affectus.errors import AffectusError
+from affectus.predict import write_predictions
+from affectus.predict.parts import predict_parts
 
 SMALL = ["--set", "hidden=8", "--set", "dense=6", "--set", "learning_rate=1e-2"]
 
@@ -147,3 +151,93 @@ def test_workers_end_with_a_killed_command(folder: Path, tmp_path: Path) -> None
     while any(Path(f"/proc/{child}").exists() for child in children) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not [child for child in children if Path(f"/proc/{child}").exists()]
+
+
+def test_an_unfinished_run_says_so_wherever_it_is_used(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, parts = str(tmp_path / "run"), str(tmp_path / "parts")
+    train = ["train", "mtmm_es", str(folder), "--tasks", "polarity", "--seeds", "3", "--set", "epochs=1", *SMALL, "-q"]
+    assert main([*train, "--out", run]) == 0
+    verbs = [
+        ["predict", run, str(folder), "--out", str(tmp_path / "said.csv")],
+        ["predict", run, str(folder), "--format", "parquet", "--out", parts],
+        ["export", run, "--no-check", "--out", str(tmp_path / "network.pt2")],
+        ["evaluate", run, str(folder)],
+        ["evaluate", run, str(folder), "--json", "-"],
+        ["report", run, "--corpus", str(folder), "--out", str(tmp_path / "report.html")],
+        ["compare", run, str(tmp_path / "copy"), "--corpus", str(folder), "--draws", "100", "--json", "-"],
+    ]
+    shutil.copytree(run, tmp_path / "copy")
+    capsys.readouterr()
+    assert main(verbs[3]) == 0
+    assert capsys.readouterr().err == ""
+    shutil.rmtree(tmp_path / "run" / "seed-1")
+    told = f"2 of 3 seeds of the run {run} are trained: 0, 2. The same `affectus train` goes on with the rest."
+    for verb in verbs:
+        assert main(verb) == 0
+        said = capsys.readouterr()
+        assert said.err.splitlines() == [told], verb
+        if verb == verbs[4]:
+            assert json.loads(said.out)["notes"] == [told]
+    assert told in (tmp_path / "report.html").read_text()
+    # one seed by itself is whole
+    assert main(["export", run, "--no-check", "--seed", "2", "--out", str(tmp_path / "network.pt2")]) == 0
+    assert capsys.readouterr().err == ""
+    assert main([*train, "--out", run]) == 0
+    assert main(verbs[0]) == 0
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["said.csv", "--attention"], "lists, which CSV does not hold: got said.csv; expected a name that ends in .pa"),
+        (["said.xlsx"], "got said.xlsx; expected a name that ends in .parquet, .csv or .jsonl"),
+        (["said"], "A folder of Parquet files is written with --format parquet"),
+        (["said.csv", "--format", "parquet"], "a folder of Parquet files: got a name that ends in .csv"),
+        (["said.jsonl", "--cluster=local"], "a folder of Parquet files: got a name that ends in .jsonl"),
+        (["said.parquet", "--format", "file", "--cluster=local"], "A cluster writes parts, not one file"),
+    ],
+)
+def test_where_predictions_cannot_go_is_seen_before_anything_is_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], sentence: str
+) -> None:
+    out = tmp_path / arguments[0]
+    assert main(["predict", "no-run", "no-corpus", "--out", str(out), *arguments[1:]]) == 2
+    assert sentence in " ".join(capsys.readouterr().err.split())
+    assert not out.exists()
+
+
+def test_predictions_are_written_as_the_ending_says(tmp_path: Path) -> None:
+    table = pl.DataFrame({"id": ["a"], "polarity": ["negative"]})
+    lists = table.with_columns(pl.Series("attention.text.audio", [[0.5, 0.5]], dtype=pl.List(pl.Float32)))
+    for ending, read in ((".parquet", pl.read_parquet), (".CSV", pl.read_csv), (".jsonl", pl.read_ndjson)):
+        write_predictions(table, tmp_path / f"said{ending}")
+        assert read(tmp_path / f"said{ending}").equals(table)
+    write_predictions(lists, tmp_path / "lists.jsonl")
+    assert pl.read_ndjson(tmp_path / "lists.jsonl")["attention.text.audio"].to_list() == [[0.5, 0.5]]
+    with pytest.raises(AffectusError, match="lists, which CSV does not hold"):
+        write_predictions(lists, tmp_path / "lists.csv")
+    with pytest.raises(AffectusError, match="does not say in which format"):
+        write_predictions(table, tmp_path / "said.txt")
+    with pytest.raises(AffectusError, match="is a folder of Parquet files"):
+        predict_parts("no-run", "no-corpus", tmp_path / "parts.csv")
+    assert not {"lists.csv", "said.txt", "parts.csv"} & {path.name for path in tmp_path.iterdir()}
+
+
+def test_an_ensemble_is_marked_as_one(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = str(tmp_path / "run")
+    train = ["train", "mtmm_es", str(folder), "--tasks", "polarity", "--seeds", "2", "--set", "epochs=1", *SMALL, "-q"]
+    assert main([*train, "--out", run]) == 0
+    figures, shown = [], []
+    for more in ([], ["--ensemble"]):
+        capsys.readouterr()
+        assert main(["evaluate", run, str(folder), "--json", str(tmp_path / "figures.json"), *more]) == 0
+        shown.append(capsys.readouterr().out)
+        figures.append(json.loads((tmp_path / "figures.json").read_text()))
+    assert [found["ensemble"] for found in figures] == [False, True]
+    assert "Ensemble of mtmm_es" in shown[1]
+    assert "Seeds 0, 1, averaged" in shown[1]
+    assert "nsemble" not in shown[0]
+    assert "averaged" not in shown[0]

@@ -125,6 +125,14 @@ def test_a_text_encoder_is_trained_in_bfloat16(spoken: Corpus, tiny_encoder: Pat
     assert losses[1] == pytest.approx(losses[0], abs=0.05)
 
 
+@pytest.mark.parametrize("model", ["linear", "svm", "random_forest", "majority"])
+def test_what_is_no_network_is_refused(corpus: Corpus, tmp_path: Path, model: str) -> None:
+    with pytest.raises(AffectusError, match=f"'{model}' is not trained by gradient.*Leave precision out"):
+        train(model, corpus, tasks=["polarity"], out=tmp_path / "run", training={"precision": "bf16"})
+    assert not (tmp_path / "run").exists()
+    train(model, corpus, tasks=["polarity"], out=tmp_path / "run", training={"precision": "fp32"})
+
+
 def test_seeds_as_one_model_need_single_precision(corpus: Corpus, tmp_path: Path) -> None:
     settings: dict[str, Any] = {"options": SMALL, "seeds": 2, "tasks": ["polarity"], "out": tmp_path / "run"}
     with pytest.raises(AffectusError, match="the setting 'precision' needs each by itself"):

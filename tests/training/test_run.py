@@ -176,7 +176,9 @@ def test_a_run_begun_before_a_setting_was_known_goes_on(corpus: Corpus, tmp_path
     assert _train(corpus, tmp_path / "run", seeds=2).seeds == (0, 1)
     written["config"]["training"]["learning_rate"] = 0.5
     path.write_text(json.dumps(written))
-    with pytest.raises(AffectusError, match="another run, which differs in 'training'"):
+    with pytest.raises(
+        AffectusError, match=r"differs in 'learning_rate'.*got learning_rate=0\.01; expected learning_rate=0\.5"
+    ):
         _train(corpus, tmp_path / "run")
 
 
@@ -374,8 +376,22 @@ def test_balanced_and_real_loss_reach_the_tasks(corpus: Corpus, tmp_path: Path) 
 
 def test_another_run_in_the_folder_is_refused(corpus: Corpus, tmp_path: Path) -> None:
     _train(corpus, tmp_path / "run")
-    with pytest.raises(AffectusError, match=r"holds another run, which differs in 'options'.*Choose another --out"):
-        _train(corpus, tmp_path / "run", options={"hidden": 4, "dense": 6})
+    for changes, sentence in (
+        (
+            {"options": {"hidden": 4, "dense": 6}},
+            r"'hidden' in .*: got hidden=4; expected hidden=8\. Choose another --out",
+        ),
+        (
+            {"training": {"epochs": 4, "clip": 1.0}},
+            r"'learning_rate', 'epochs', 'clip' .*epochs=4.*expected .*clip=null",
+        ),
+        ({"tasks": ["polarity"]}, r"'tasks' .*: got tasks=polarity; expected tasks=polarity,emotions"),
+    ):
+        with pytest.raises(AffectusError, match=f"holds another run, which differs in {sentence}"):
+            _train(corpus, tmp_path / "run", **changes)
+    settings = {"tasks": ["polarity", "emotions"], "training": {"epochs": 5, "learning_rate": 0.01}}
+    with pytest.raises(AffectusError, match=r"differs in 'model' in .*: got model=tfn; expected model=mtmm_es"):
+        train("tfn", corpus, out=tmp_path / "run", **settings)  # type: ignore[arg-type]
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "thesis.txt").write_text("mine")
     with pytest.raises(AffectusError, match="something else than a run"):
@@ -386,7 +402,7 @@ def test_another_corpus_in_memory_is_refused(make_corpus: Callable[..., Corpus],
     corpus = make_corpus()
     run = train("linear", corpus, tasks=["polarity"], out=tmp_path / "run")
     assert train("linear", make_corpus(), tasks=["polarity"], out=tmp_path / "run").file == run.file
-    with pytest.raises(AffectusError, match="another run, which differs in 'sha256'"):
+    with pytest.raises(AffectusError, match="another run, which was trained on another corpus"):
         train("linear", make_corpus(seed=1), tasks=["polarity"], out=tmp_path / "run")
     save_corpus(corpus, tmp_path / "corpus")
     ways = (tmp_path / "corpus", load_corpus(tmp_path / "corpus"))
@@ -455,6 +471,16 @@ def test_weights_of_another_model_are_one_sentence(
         evaluate_run(run, corpus)
 
 
+def test_a_run_on_another_corpus_is_told_by_its_name(corpus: Corpus, tmp_path: Path) -> None:
+    _train(corpus, tmp_path / "run")
+    card = corpus.card.model_copy(update={"name": "mine"})
+    with pytest.raises(AffectusError, match=r"trained on another corpus in .*: got 'mine'; expected 'toy'"):
+        _train(Corpus(corpus.table, corpus.features, card), tmp_path / "run")
+    save_corpus(corpus, tmp_path / "corpus")
+    with pytest.raises(AffectusError, match=r"another corpus in .*: got 'toy', hash .{12}; expected 'toy', hash "):
+        _train(tmp_path / "corpus", tmp_path / "run")
+
+
 def test_two_processes_do_not_share_a_folder(corpus: Corpus, tmp_path: Path) -> None:
     with lock_folder(tmp_path / "run"), pytest.raises(AffectusError, match="Another affectus is writing"):
         _train(corpus, tmp_path / "run")
@@ -511,7 +537,7 @@ def test_bad_input_is_one_sentence_and_leaves_nothing(
 def test_no_number_within_an_option_is_infinite(corpus: Corpus) -> None:
     with pytest.raises(AffectusError, match=r"'widths'.* out of range: got \{'audio': inf\}; expected a finite number"):
         training.build_config("lf_dnn", corpus, tasks=["polarity"], options={"widths": {"audio": float("inf")}})
-    with pytest.raises(AffectusError, match="'alpha'.* out of range: got -inf; expected a finite number"):
+    with pytest.raises(AffectusError, match=r"'alpha'.* out of range: got -inf; expected a finite number"):
         training.build_config("linear", corpus, tasks=["polarity"], options={"alpha": -float("inf")})
 
 

@@ -113,7 +113,9 @@ def test_a_start_is_part_of_the_run(source: Run, make_corpus: Maker, tmp_path: P
     more = _frozen(corpus, tmp_path / "run", tasks=["intensity"], init_from=source, seeds=2)
     assert more.file.init is not None
     assert set(more.file.init.weights) == {"0", "1"}
-    with pytest.raises(AffectusError, match="another run, which differs in"):
+    with pytest.raises(
+        AffectusError, match=r"another run, which differs in 'init'.*got chance; expected .*safetensors"
+    ):
         _frozen(corpus, tmp_path / "run", tasks=["intensity"])
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from affectus.cli.console import output
+from affectus.cli.console import open_runs, output
 from affectus.cli.fitting import parse_names
 from affectus.files import json_text, write_json, write_text
 
@@ -46,7 +46,6 @@ def compare(
     from affectus.errors import AffectusError
     from affectus.evaluation.significance import NOTHING, compare_runs, figure_text, interval_text, to_latex
     from affectus.studies.folds import FOLDS_FILE, compare_folds, load_folds
-    from affectus.training import load_run
     from affectus.vocabulary import canonical_split
 
     opened = load_corpus(corpus)
@@ -64,7 +63,7 @@ def compare(
         judged = "all videos, each judged unseen"
     else:
         found = compare_runs(
-            [load_run(run) for run in runs],
+            open_runs(runs),
             opened,
             split=canonical_split(split),
             metrics=wanted,

@@ -5,14 +5,20 @@ from typing import Annotated
 
 import typer
 
-from affectus.cli.console import output
+from affectus.cli.console import open_runs, output
 from affectus.files import json_text
 
 
 def export(
     run: Annotated[Path, typer.Argument(help="A run folder.")],
     out: Annotated[Path, typer.Option("--out", metavar="FILE", help="The file to write; FILE.json explains it.")],
-    format: Annotated[str, typer.Option("--format", help="onnx, or torch-export (for torch.export.load).")] = "onnx",
+    format: Annotated[
+        str | None,
+        typer.Option(
+            "--format",
+            help="onnx, or torch-export (for torch.export.load); default: torch-export for .pt2, onnx for all else.",
+        ),
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Whose model; default: the mean of all seeds.")] = None,
     check: Annotated[
         bool, typer.Option("--check/--no-check", help="Compare the file with the run on random features.")
@@ -28,11 +34,14 @@ def export(
 
       affectus export RUN --out model.onnx
 
-      affectus export RUN --seed 0 --format torch-export --out model.pt2
+      affectus export RUN --seed 0 --out model.pt2
     """
     from affectus.predict.portable import CHECKED_LENGTHS, export_run
+    from affectus.training import load_run
 
-    found = export_run(run, out, format=format, seed=seed, check=check)
+    # one seed is whole by itself
+    opened = open_runs([run])[0] if seed is None else load_run(run)
+    found = export_run(opened, out, format=format, seed=seed, check=check)
     if as_json:
         typer.echo(json_text(found.description))
         return

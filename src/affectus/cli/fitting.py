@@ -10,7 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from affectus.cli.clustering import ClusterOption, check_format, open_cluster, open_executor
-from affectus.cli.console import output
+from affectus.cli.console import open_runs, output
 from affectus.errors import AffectusError
 from affectus.files import json_text, write_json
 
@@ -281,8 +281,9 @@ def evaluate(
     from affectus.evaluation import evaluate_run
     from affectus.vocabulary import canonical_split
 
+    opened = open_runs([run])[0]
     found = evaluate_run(
-        run,
+        opened,
         load_corpus(corpus),
         split=canonical_split(split),
         protocol=protocol,
@@ -294,17 +295,18 @@ def evaluate(
         return
     if json_file is not None:
         write_json(json_file, found.to_json())
-    _print_evaluation(found, show_all)
+    _print_evaluation(found, show_all, told=opened.unfinished)
 
 
-def _print_evaluation(found: "Evaluation", show_all: bool) -> None:
-    seeds = ", ".join(map(str, found.seeds))
+def _print_evaluation(found: "Evaluation", show_all: bool, told: str | None) -> None:
+    seeds = ", ".join(map(str, found.seeds)) + (", averaged" if found.ensemble else "")
     counts, judged = set(found.labelled.values()), f"{found.n} utterances"
     if len(counts) == 1 and counts != {found.n}:
         judged += f", {counts.pop()} labelled"
     elif len(counts) > 1:
         judged += "; labelled: " + ", ".join(f"{task} {count}" for task, count in found.labelled.items())
-    title = f"{found.model} on {found.corpus}, {found.split} ({judged}), protocol {found.protocol.name}"
+    what = f"{found.model} on {found.corpus}, {found.split} ({judged}), protocol {found.protocol.name}"
+    title = f"Ensemble of {what}" if found.ensemble else what
     table = Table(title=title, title_justify="left", caption=f"Seeds {seeds}", caption_justify="left")
     table.add_column("metric")
     for heading in ("mean", "std", "majority"):
@@ -317,7 +319,7 @@ def _print_evaluation(found: "Evaluation", show_all: bool) -> None:
         table.add_row(name, *row)
     console = output()
     console.print(table)
-    for note in found.notes:
+    for note in (note for note in found.notes if note != told):
         console.print(note, style="yellow", highlight=False)
     if len(shown) < len(found.values) and not show_all:
         console.print(f"{len(found.values) - len(shown)} more figures with --all", style="dim", highlight=False)
@@ -329,7 +331,7 @@ def predict(
     out: Annotated[Path, typer.Option("--out", help="A .parquet, .csv or .jsonl file, or the folder of the parts.")],
     split: Annotated[str | None, typer.Option(help="Which split; default: all utterances.")] = None,
     attention: Annotated[
-        bool, typer.Option("--attention", help="Add the attention weights over the video's utterances.")
+        bool, typer.Option("--attention", help="Add the attention weights over the video's utterances; not to a .csv.")
     ] = False,
     format: Annotated[
         str | None,
@@ -351,10 +353,16 @@ def predict(
     """
     from affectus.corpus import load_corpus
     from affectus.predict import predict_table, write_predictions
+    from affectus.predict.table import check_output
     from affectus.vocabulary import canonical_split
 
     chosen = canonical_split(split) if split else None
-    if check_format(format or ("parquet" if cluster is not None else "file"), "file"):
+    in_parts = check_format(format or ("parquet" if cluster is not None else "file"), "file")
+    if cluster is not None and not in_parts:
+        raise AffectusError("A cluster writes parts, not one file", got="--format file", remedy="Leave it out")
+    check_output(out, attention=attention, parts=in_parts)
+    opened = open_runs([run])[0]
+    if in_parts:
         from affectus.predict.parts import predict_parts
 
         executor = open_executor(cluster, out, jobs=jobs, threads=threads)
@@ -363,9 +371,7 @@ def predict(
         )
         typer.echo(f"Wrote {rows} utterances in {parts} parts to {out}")
         return
-    if cluster is not None:
-        raise AffectusError("A cluster writes parts, not one file", got="--format file", remedy="Leave it out")
-    table = predict_table(run, load_corpus(corpus), split=chosen, attention=attention)
+    table = predict_table(opened, load_corpus(corpus), split=chosen, attention=attention)
     write_predictions(table, out)
     typer.echo(f"Wrote {len(table)} utterances to {out}")
 

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from affectus.cli.console import open_runs
+
 
 def report(
     runs: Annotated[list[Path], typer.Argument(help="One or more run folders, which stand side by side.")],
@@ -32,7 +34,7 @@ def report(
     from affectus.report import write_report
     from affectus.vocabulary import canonical_split
 
-    write_report(runs, corpus, out, split=canonical_split(split), protocol=protocol, video=video)
+    write_report(open_runs(runs), corpus, out, split=canonical_split(split), protocol=protocol, video=video)
     typer.echo(f"Wrote the report to {out}")
 
 

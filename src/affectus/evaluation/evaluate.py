@@ -38,6 +38,7 @@ class Evaluation:
         majority: per metric, the value of the majority baseline fitted on the run's training split.
         thresholds: per seed, per multi-label task, the thresholds used.
         notes: what a reader of the figures must know.
+        ensemble: whether the mean of the seeds was judged as one model.
     """
 
     protocol: Protocol
@@ -52,6 +53,7 @@ class Evaluation:
     thresholds: list[dict[str, Thresholds]] = field(default_factory=list)
     notes: tuple[str, ...] = ()
     labelled: dict[str, int] = field(default_factory=dict)
+    ensemble: bool = False
 
     def mean(self, metric: str) -> float:
         """Return the mean over seeds."""
@@ -84,6 +86,7 @@ class Evaluation:
             "n": self.n,
             "labelled": self.labelled,
             "seeds": list(self.seeds),
+            "ensemble": self.ensemble,
             "thresholds": [
                 {
                     task: {"weighted_f1": t.weighted_f1, "weighted_accuracy": t.weighted_accuracy}
@@ -123,7 +126,7 @@ def evaluate_run(
     run = run if isinstance(run, Run) else load_run(run)
     rules = PROTOCOLS[protocol]
     run.check_labels(corpus)
-    notes: list[str] = []
+    notes: list[str] = [run.unfinished] if run.unfinished else []
     if rules.oracle:
         if ensemble:
             raise AffectusError("An oracle protocol judges single models", remedy="Leave --ensemble out")
@@ -162,6 +165,7 @@ def evaluate_run(
         thresholds=used,
         notes=tuple(notes),
         labelled={name: int((~np.isnan(of)).any(axis=1).sum()) for name, of in constant.targets.items()},
+        ensemble=ensemble,
     )
 
 

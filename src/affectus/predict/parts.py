@@ -11,7 +11,7 @@ from affectus.corpus.parts import Part, open_parts, part_key, part_path, write_p
 from affectus.corpus.storage import corpus_hash
 from affectus.files import sha256
 from affectus.parallel import Alive, Executor
-from affectus.predict.table import predict_table
+from affectus.predict.table import check_output, predict_table
 from affectus.threads import torch_threads
 from affectus.training.loading import load_run
 
@@ -87,9 +87,11 @@ def predict_parts(
         executor: predicts the parts; its machines must see the three folders.
 
     Raises:
-        AffectusError: the corpus does not fit the run, or a part cannot be written.
+        AffectusError: the folder's name ends as that of a file in another format, the corpus does not fit the run, or a
+            part cannot be written.
     """
     folder, source, out = Path(run).resolve(), Path(corpus).resolve(), Path(out).resolve()
+    check_output(out, parts=True)
     load_run(folder)
     open_parts(out)
     whole = load_corpus(source)

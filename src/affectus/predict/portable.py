@@ -50,6 +50,11 @@ class Format(StrEnum):
     ONNX = "onnx"
     TORCH_EXPORT = "torch-export"
 
+    @property
+    def ending(self) -> str:
+        """Of the files that hold it."""
+        return {Format.ONNX: ".onnx", Format.TORCH_EXPORT: ".pt2"}[self]
+
 
 @dataclass(frozen=True)
 class Exported:
@@ -130,7 +135,7 @@ def export_run(
     run: Run | str | Path,
     out: str | Path,
     *,
-    format: str = Format.ONNX,
+    format: str | None = None,
     seed: int | None = None,
     check: bool = True,
 ) -> Exported:
@@ -139,18 +144,19 @@ def export_run(
     Args:
         run: trained by gradient, or its folder.
         out: the file.
-        format: ``onnx``, or ``torch-export`` (for ``torch.export.load``, from Python or C++, without affectus).
+        format: ``onnx``, or ``torch-export`` (for ``torch.export.load``, from Python or C++, without affectus); None
+            for the one that the file's ending names (``.onnx``, ``.pt2``), ONNX for any other ending.
         seed: whose model; None for the mean of all, as ``affectus predict`` has it.
         check: compare it with the run on random features of several lengths, with and without modalities.
 
     Raises:
-        AffectusError: the run's model is not trained by gradient or trains a text encoder, the run has no such seed, a
-            package is absent, or the file says something else than the run.
+        AffectusError: the file's ending is that of the other format, the run's model is not trained by gradient or
+            trains a text encoder, the run has no such seed, a package is absent, or the file says something else than
+            the run.
     """
+    out = Path(out)
+    kind = choose_format(format, out)
     run = run if isinstance(run, Run) else load_run(run)
-    if format not in list(Format):
-        raise unknown_name("format", str(format), list(Format))
-    kind, out = Format(format), Path(out)
     if kind is Format.ONNX:
         for package in ("onnx", "onnxscript", *(("onnxruntime",) if check else ())):
             need(package, "Exports to ONNX", install=EXPORT)
@@ -163,6 +169,26 @@ def export_run(
     sidecar = out.with_name(f"{out.name}.json")
     write_json(sidecar, description)
     return Exported(out, sidecar, description)
+
+
+def choose_format(format: str | None, out: Path) -> Format:
+    """Return the format of a file: the one that is asked for, else the one that its ending names, else ONNX.
+
+    Raises:
+        AffectusError: the format is unknown, or the ending is that of the other one.
+    """
+    if format is not None and format not in list(Format):
+        raise unknown_name("format", format, list(Format))
+    named = next((kind for kind in Format if out.suffix.lower() == kind.ending), None)
+    kind = Format(format) if format is not None else named or Format.ONNX
+    if named is not None and named is not kind:
+        raise AffectusError(
+            "The ending of the file is not that of the format",
+            got=f"{out.name} for {kind}",
+            expected=f"a name that ends in {kind.ending}",
+            remedy=f"Leave --format out to write {named}",
+        )
+    return kind
 
 
 def network_of(run: Run, seed: int | None = None) -> PortableNetwork:

@@ -6,6 +6,7 @@ import numpy as np
 import polars as pl
 
 from affectus.corpus import Corpus
+from affectus.errors import AffectusError
 from affectus.evaluation.evaluate import average
 from affectus.files import atomic_path
 from affectus.objectives import TaskKind
@@ -13,6 +14,8 @@ from affectus.training.inference import Predictions
 from affectus.training.loading import Run, load_run
 
 ATTENTION = "attention"
+PARQUET, CSV, JSON_LINES = ".parquet", ".csv", (".jsonl", ".ndjson")
+"""Endings of the files that predictions are written to."""
 
 
 def predict_table(
@@ -66,14 +69,56 @@ def mean_attention(every: list[Predictions]) -> list[tuple[str, pl.Series]]:
     return found
 
 
-def write_predictions(table: pl.DataFrame, path: str | Path) -> None:
-    """Write a table of predictions: Parquet, or CSV or JSON lines by the name's ending (lists need Parquet or JSON)."""
+def check_output(path: str | Path, *, attention: bool = False, parts: bool = False) -> None:
+    """Check, before anything is predicted, that the name of an output says how it is to be written.
+
+    Args:
+        path: of the file, or of the folder of the parts.
+        attention: whether there are attention weights to write.
+        parts: whether it is a folder of parts.
+
+    Raises:
+        AffectusError: the ending names no format, one that holds no lists, or another one than that of the parts.
+    """
     path = Path(path)
+    ending = path.suffix.lower()
+    if parts:
+        if ending in (CSV, *JSON_LINES):
+            raise AffectusError(
+                "The output of --format parquet is a folder of Parquet files",
+                got=f"a name that ends in {path.suffix}",
+                expected="the name of a folder",
+                remedy="Give another --out, or leave --format and --cluster out to write one file",
+            )
+        return
+    if ending not in (PARQUET, CSV, *JSON_LINES):
+        raise AffectusError(
+            "The name of the output does not say in which format predictions are written",
+            got=path.name,
+            expected="a name that ends in .parquet, .csv or .jsonl",
+            remedy="A folder of Parquet files is written with --format parquet",
+        )
+    if attention and ending == CSV:
+        raise AffectusError(
+            "Attention weights are lists, which CSV does not hold",
+            got=path.name,
+            expected="a name that ends in .parquet or .jsonl",
+        )
+
+
+def write_predictions(table: pl.DataFrame, path: str | Path) -> None:
+    """Write a table of predictions: Parquet, CSV or JSON lines by the name's ending.
+
+    Raises:
+        AffectusError: the ending names none of these, or CSV for a table with attention weights.
+    """
+    path = Path(path)
+    check_output(path, attention=any(isinstance(kind, pl.List) for kind in table.dtypes))
+    ending = path.suffix.lower()
     with atomic_path(path) as temporary:
-        if path.suffix == ".csv":
-            flat = [c for c in table.columns if table.schema[c] != pl.List(pl.Float32)]
-            table.select(flat).write_csv(temporary)
-        elif path.suffix in (".jsonl", ".ndjson"):
+        if ending == CSV:
+            table.write_csv(temporary)
+        elif ending in JSON_LINES:
             table.write_ndjson(temporary)
         else:
             table.write_parquet(temporary)

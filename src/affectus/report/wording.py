@@ -10,6 +10,7 @@ from affectus.objectives import Task, TaskKind
 from affectus.report.data import Said
 from affectus.report.figures import score_sets
 from affectus.report.judging import cut_labels
+from affectus.vocabulary import Emotion
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -38,13 +39,16 @@ def said_words(task: Task, probabilities: FloatArray, target: FloatArray, cuts: 
         labels = cut_labels(task, probabilities[None], cuts)
         f1 = float(score_sets(np.nan_to_num(target)[None], labels).f1[0])
         mark = "right" if f1 == 1 else "partly" if f1 > 0 else "wrong"
-        return Said(_labels(task, labels[0]), mark if known else None)
+        return Said(label_words(task, labels[0]), mark if known else None)
     best = int(probabilities.argmax())
     return Said(task.values[best], ("right" if best == target[0] else "wrong") if known else None)
 
 
 def label_words(task: Task, labels: npt.NDArray[np.generic]) -> str:
     """Return the names of the labels that are 1, (values,)."""
+    if str(Emotion.NONE) in task.values and not (labels == 1).any():
+        # that there is no emotion is a label too, which was not given
+        return "no label, not even none"
     return _labels(task, labels)
 
 

@@ -68,6 +68,21 @@ class Run:
             )
         return tuple(done)
 
+    @property
+    def unfinished(self) -> str | None:
+        """What a reader of the run's predictions and figures must know if not every seed is trained; None if all are.
+
+        Raises:
+            AffectusError: no seed is trained yet.
+        """
+        done, asked = self.seeds, self.config.seeds
+        if len(done) == len(asked):
+            return None
+        return (
+            f"{len(done)} of {len(asked)} seeds of the run {self.folder} {'is' if len(done) == 1 else 'are'} trained: "
+            f"{', '.join(map(str, done))}. The same `affectus train` goes on with the rest."
+        )
+
     @cached_property
     def scaler(self) -> Scaler:
         """The feature scaling fitted on the training corpus."""

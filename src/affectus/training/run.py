@@ -49,6 +49,7 @@ from affectus.training.config import (
     LOSSES,
     PER_TASK,
     Compile,
+    Precision,
     RunConfig,
     TrainingSettings,
     choose_view,
@@ -199,6 +200,14 @@ def _check_learning_without_labels(config: RunConfig, model: AnyModel) -> None:
         )
 
 
+def _check_mixed(config: RunConfig, model: AnyModel) -> None:
+    if not isinstance(model, Model):
+        raise AffectusError(
+            f"The model {config.model!r} is not trained by gradient, so no product of it can be in bfloat16",
+            remedy="Leave precision out, or choose another model",
+        )
+
+
 def _check_compiled(config: RunConfig, model: AnyModel, device: torch.device, workers: int, stacked: bool) -> None:
     if not isinstance(model, Model):
         raise AffectusError(
@@ -306,6 +315,8 @@ def train_run(
         check_unlabelled(unlabelled, inputs, encoded=text is not None)
         if text is not None:
             text.tokenize(unlabelled, config)
+    if config.training.precision is not Precision.FP32:
+        _check_mixed(config, built)
     if config.training.compile is not Compile.OFF:
         _check_compiled(config, built, choose_device(device), 1 if team is None else team.workers, stacked)
     if stacked:
@@ -949,17 +960,76 @@ def _open_run(out: Path, file: RunFile) -> None:
             before = {**before, "weights": {**weights, **before["weights"]}}
             after = {**after, "weights": weights}
         if before != after:
-            parts = isinstance(before, dict) and isinstance(after, dict)
-            part = next((k for k in after if before.get(k) != after[k]), key) if parts else key
-            raise AffectusError(
-                f"The folder holds another run, which differs in {part!r}",
-                where=out,
-                remedy="Choose another --out folder, or delete this one",
-            )
+            raise _another_run(out, key, before, after)
     old["config"]["seeds"] = seeds
     if old["init"]:
         old["init"]["weights"] = {**old["init"]["weights"], **new["init"]["weights"]}
     write_json(path, old)
+
+
+def _another_run(out: Path, key: str, before: Any, after: Any) -> AffectusError:
+    """Build the error for a run that differs from the folder's in a part of run.json."""
+    how = "was trained on another corpus" if key == "corpus" else f"differs in {key!r}"
+    if key in ("corpus", "unlabelled"):
+        got, expected = _name_corpora(after, before)
+    elif key == "init":
+        got, expected = _name_start(after), _name_start(before)
+    else:
+        parts = isinstance(before, dict) and isinstance(after, dict)
+        new, old = _differing(after, before, deep=key == "config") if parts else ({key: after}, {key: before})
+        if "model" in new:
+            new, old = {"model": new["model"]}, {"model": old["model"]}  # other models have other settings
+        how = "differs in " + ", ".join(map(repr, new))
+        got, expected = (", ".join(f"{name}={_shown(v)}" for name, v in each.items()) for each in (new, old))
+    return AffectusError(
+        f"The folder holds another run, which {how}",
+        where=out,
+        got=got,
+        expected=expected,
+        remedy="Choose another --out folder, or delete this one",
+    )
+
+
+def _differing(new: Mapping[str, Any], old: Mapping[str, Any], *, deep: bool) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return what differs, as it is in each; with ``deep`` the settings in a group by themselves."""
+    ours: dict[str, Any] = {}
+    theirs: dict[str, Any] = {}
+    for name in new:
+        one, other = new[name], old.get(name)
+        if one == other:
+            continue
+        if deep and isinstance(one, dict) and isinstance(other, dict):
+            inner = _differing(one, other, deep=deep)
+            ours |= inner[0]
+            theirs |= inner[1]
+        else:
+            ours[name], theirs[name] = one, other
+    return ours, theirs
+
+
+def _shown(value: Any) -> str:
+    """Return a value of run.json as the command line takes it, cut if it is long."""
+    if isinstance(value, list) and all(isinstance(part, str) for part in value):
+        value = ",".join(value)
+    text = value if isinstance(value, str) else json.dumps(value)
+    return text if len(text) <= 80 else f"{text[:60]}..."
+
+
+def _name_start(init: Mapping[str, Any] | None) -> str:
+    """Return what a run's weights started from."""
+    if init is None:
+        return "chance"
+    scaling = ", ".join(f"{name}={whose}" for name, whose in init["scaling"].items())
+    return f"{', '.join(dict.fromkeys(init['weights'].values()))} (scaling {scaling})"
+
+
+def _name_corpora(*identities: Mapping[str, Any] | None) -> list[str]:
+    """Return the names of two corpora, with what tells them apart if they have one name."""
+    names = [repr(one["name"]) if one else "none" for one in identities]
+    if names[0] == names[1]:
+        hashes = [one["sha256"] if one else None for one in identities]
+        names = [f"{name}, {f'hash {of[:12]}' if of else 'in memory'}" for name, of in zip(names, hashes, strict=True)]
+    return names
 
 
 def _as_now(file: RunFile) -> dict[str, Any]:

@@ -373,7 +373,8 @@ class _Planner:
     def _training(self, entry: ModelEntry, preset: str | None) -> dict[str, Any]:
         common = {"record_epochs": False, **self.changes.training}
         if not is_gradient_model(entry.name):
-            common.pop("text_layers", None)
+            for name in ("text_layers", "precision", "compile"):  # of networks
+                common.pop(name, None)
         own = {**common, **self.changes.own.get(entry.name, {})}
         published = {**entry.training, **(entry.presets[preset].get("training", {}) if preset else {})}
         if published.get("text_encoder") and "text_encoder" not in own:
