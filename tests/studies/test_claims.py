@@ -1,10 +1,12 @@
+import math
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from affectus.corpus import load_corpus
-from affectus.evaluation.significance import compare_runs, holm
+from affectus.evaluation.significance import Difference, compare_runs, holm
 from affectus.studies.cells import Cell, Outcome, run_cells
 from affectus.studies.claims import (
     Comparison,
@@ -58,6 +60,32 @@ def _tested(embedded: Path, outcomes: dict[str, Outcome]) -> list[Finding]:
     return put_to_test(
         comparisons, with_failed, corpus, split="test", oracle=lambda cell, _: given.get(cell, ()), draws=500
     )
+
+
+def test_a_claim_is_tested_by_the_protocols_rules(
+    embedded: Path, outcomes: dict[str, Outcome], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And one whose figure is undefined cannot be told."""
+    asked: list[str] = []
+
+    def compare(*arguments: Any, protocol: str, **named: Any) -> list[Difference]:
+        asked.append(protocol)
+        (found,) = compare_runs(*arguments, protocol=protocol, **named)
+        return [replace(found, difference=math.nan)]
+
+    monkeypatch.setattr("affectus.studies.claims.compare_runs", compare)
+    (found,) = put_to_test(
+        [Comparison("It helps", METRIC, "constant", "learned")],
+        outcomes,
+        load_corpus(embedded),
+        split="test",
+        oracle=lambda *_: (),
+        draws=100,
+        protocol="mmsa-sims",
+    )
+    assert asked == ["mmsa-sims"]
+    assert (found.verdict, found.difference) == (Verdict.OPEN, None)
+    assert "undefined for a seed" in found.reason
 
 
 def test_claims_are_tested_by_the_bootstrap_and_corrected_together(

@@ -109,6 +109,7 @@ def put_to_test(
     split: str,
     oracle: Callable[[str, str], Sequence[float]],
     draws: int = 10_000,
+    protocol: str = "akhtar2019",
 ) -> list[Finding]:
     """Test every comparison that can be made: paired bootstrap over videos, Holm's correction over all of them.
 
@@ -119,6 +120,7 @@ def put_to_test(
         split: of it.
         oracle: from a cell's name and a metric to the oracle figures of its seeds.
         draws: of the bootstrap.
+        protocol: by whose rules sentiment intensity is judged.
     """
     differences: dict[int, Difference] = {}
     reasons: dict[int, str] = {}
@@ -132,7 +134,9 @@ def put_to_test(
             reasons[i] = "a cell of it could not be trained"
             continue
         try:
-            found = compare_runs(runs, corpus, split=split, metrics=[comparison.metric], draws=draws)[0]
+            found = compare_runs(
+                runs, corpus, split=split, metrics=[comparison.metric], draws=draws, protocol=protocol
+            )[0]
         except AffectusError as error:
             reasons[i] = str(error).rstrip(".")
             continue

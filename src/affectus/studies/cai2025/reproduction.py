@@ -320,7 +320,12 @@ def _costs(outcome: Outcome) -> tuple[str, str]:
 
 def _claims(plan: Plan, judge: _Judge) -> Section:
     tested = put_to_test(
-        _comparisons(plan, judge), judge.outcomes, plan.corpus, split=plan.split, oracle=lambda cell, metric: ()
+        _comparisons(plan, judge),
+        judge.outcomes,
+        plan.corpus,
+        split=plan.split,
+        oracle=lambda cell, metric: (),
+        protocol=plan.protocol,
     )
     text = (
         "Paired bootstrap over videos, 10,000 draws; p corrected for all rows of the table (Holm). A claim holds if p "
