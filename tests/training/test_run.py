@@ -385,6 +385,23 @@ def test_weights_of_another_model_are_one_sentence(
         evaluate_run(run, corpus)
 
 
+def test_scaling_of_other_modalities_is_one_sentence(corpus: Corpus, tmp_path: Path) -> None:
+    run = train("linear", corpus, out=tmp_path / "run", tasks=["polarity"])
+    path = run.folder / "scaling.safetensors"
+    whole = load_file(path)
+    for arrays, got in (
+        ({name: values for name, values in whole.items() if name != "audio.factor"}, r"no audio\.factor"),
+        (whole | {"audio.shift": np.zeros(99, np.float32)}, r"audio\.shift \[99\]"),
+    ):
+        save_file(arrays, path)
+        with pytest.raises(AffectusError, match=rf"scaling does not fit .* in .*scaling\.safetensors: got {got}"):
+            evaluate_run(load_run(run.folder), corpus)
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(AffectusError, match=r"Could not read in .*scaling\.safetensors"):
+        evaluate_run(load_run(run.folder), corpus)
+
+
 def test_two_processes_do_not_share_a_folder(corpus: Corpus, tmp_path: Path) -> None:
     with lock_folder(tmp_path / "run"), pytest.raises(AffectusError, match="Another affectus is writing"):
         _train(corpus, tmp_path / "run")
@@ -408,11 +425,20 @@ def test_divergence_is_one_sentence(corpus: Corpus, tmp_path: Path) -> None:
         ({"options": {"attention": "maskd"}}, "Did you mean 'masked'"),
         ({"training": {"epoch": 3}}, "Unknown training setting 'epoch'.*Did you mean 'epochs'"),
         ({"training": {"epochs": 0}}, "'epochs' has a wrong value.*got 0"),
-        ({"training": {"learning_rate": float("inf")}}, "'learning_rate' has a wrong value.*got inf; expected a finite"),
+        (
+            {"training": {"learning_rate": float("inf")}},
+            "'learning_rate' has a wrong value.*got inf; expected a finite",
+        ),
         ({"training": {"clip": float("inf")}}, "'clip' has a wrong value.*got inf; expected a finite number"),
-        ({"training": {"unlabelled_weight": float("nan")}}, "'unlabelled_weight' has a wrong value.*got nan; expected "),
-        ({"options": {"dropout": float("inf")}}, "The option 'dropout' of .* out of range.*got inf; .* a finite number"),
-        ({"options": {"hidden": float("nan")}}, "The option 'hidden' of .* out of range.*got nan; .* a finite number"),
+        (
+            {"training": {"unlabelled_weight": float("nan")}},
+            "'unlabelled_weight' has a wrong value.*got nan",
+        ),
+        (
+            {"options": {"dropout": float("inf")}},
+            "option 'dropout' of .* out of range.*got inf; .* a finite",
+        ),
+        ({"options": {"hidden": float("nan")}}, "option 'hidden' of .* out of range.*got nan; .* a finite"),
         ({"training": {"optimizer": "adom"}}, "'optimizer' has a wrong value.*'adam'"),
         ({"training": {"select": "polarity.acuracy", "epochs": 1}}, "Did you mean 'polarity.accuracy'"),
         ({"modalities": ["video"]}, "Unknown modality 'video'"),
@@ -432,7 +458,7 @@ def test_bad_input_is_one_sentence_and_leaves_nothing(
 def test_no_number_within_an_option_is_infinite(corpus: Corpus) -> None:
     with pytest.raises(AffectusError, match=r"'widths'.* out of range: got \{'audio': inf\}; expected a finite number"):
         training.build_config("lf_dnn", corpus, tasks=["polarity"], options={"widths": {"audio": float("inf")}})
-    with pytest.raises(AffectusError, match="'alpha'.* out of range: got -inf; expected a finite number"):
+    with pytest.raises(AffectusError, match=r"'alpha'.* out of range: got -inf; expected a finite number"):
         training.build_config("linear", corpus, tasks=["polarity"], options={"alpha": -float("inf")})
 
 
