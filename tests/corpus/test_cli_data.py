@@ -103,6 +103,30 @@ def test_check_of_a_fine_corpus_and_of_labels_without_values(
     assert "no label at all" in printed
 
 
+def test_an_import_replaces_a_corpus_of_its_own_source_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "m.csv").write_text("id,text,emotion_class\na,x,joy\n", encoding="utf-8")
+    (tmp_path / "other.csv").write_text("id,text,emotion_class\nb,y,fear\n", encoding="utf-8")
+    assert run("import", "manifest", tmp_path / "m.csv", "--out", tmp_path / "c") == 0
+    assert run("import", "manifest", tmp_path / "m.csv", "--name", "mine", "--out", tmp_path / "c") == 0
+    capsys.readouterr()
+    assert run("import", "manifest", tmp_path / "other.csv", "--out", tmp_path / "c") == 2
+    said = sentence(capsys)
+    assert "The output folder holds another corpus" in said
+    assert (
+        "got 'mine' from 'm.csv'; expected an empty folder, or 'other' from 'other.csv'. Choose another --out" in said
+    )
+    assert load_corpus(tmp_path / "c").table["id"].to_list() == ["a"]
+
+
+def test_one_data_set_of_a_file_does_not_replace_another(source: Source, tmp_path: Path) -> None:
+    import_corpus("mfn", source("mfn"), name="mmmo", out=tmp_path / "c")
+    import_corpus("mfn", source("mfn"), name="mmmo", out=tmp_path / "c")
+    with pytest.raises(AffectusError, match=r"another corpus in .*got '.*'; expected .* Choose another --out"):
+        import_corpus("mfn", source("mfn"), name="pom", out=tmp_path / "c")
+
+
 def test_check_of_damaged_files_exits_with_2(
     corpus: Corpus, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

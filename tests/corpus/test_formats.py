@@ -424,6 +424,8 @@ def test_wrong_mmsa_pickles(changes: dict[str, Any], message: str, make: ModuleT
 def test_mmsa_layouts_that_are_none(make: ModuleType, tmp_path: Path) -> None:
     with pytest.raises(AffectusError, match=r"Not MMSA's layout in .*got list"):
         import_corpus("mmsa", make.write_pickle(tmp_path / "x.pkl", [1]))
+    with pytest.raises(AffectusError, match=r"Not MMSA's layout in .*got an empty dictionary; expected train"):
+        import_corpus("mmsa", make.write_pickle(tmp_path / "x.pkl", {}))
     with pytest.raises(AffectusError, match=r"Not MMSA's layout in .*got the key 'audio'"):
         import_corpus("mmsa", make.write_pickle(tmp_path / "x.pkl", {"audio": {}}))
     wide = make.mmsa_part(1, video="w")

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
 from affectus.corpus import Card, Corpus, ModalityCard, Ragged, build_corpus, load_corpus, save_corpus, storage
+from affectus.corpus.check import check_corpus
 from affectus.corpus.storage import content_hash, corpus_hash, identity, map_safetensors, remove_corpus, verify_files
 from affectus.errors import AffectusError
 from affectus.labels import LabelKind, LabelScheme, emotion_class_scheme, sentiment_scheme
@@ -140,6 +141,34 @@ def test_an_empty_corpus_round_trips(tmp_path: Path) -> None:
         loaded.rows("train")
 
 
+def test_label_columns_of_the_wrong_type(corpus: Corpus) -> None:
+    for column in ("sentiment", "anger"):
+        table = corpus.table.with_columns(pl.col(column).cast(pl.String))
+        with pytest.raises(AffectusError, match=f"The label column '{column}' has the wrong type in .*: got String; "):
+            Corpus(table, {}, corpus.card)
+    scheme = emotion_class_scheme(("fear", "none"))
+    table = corpus.table.with_columns(pl.lit(1).alias("emotion_class"))
+    with pytest.raises(AffectusError, match=r"'emotion_class' has the wrong type in .*expected names of classes"):
+        Corpus(table, {}, Card(name="x", schemes=[scheme]))
+    whole = Corpus(corpus.table.with_columns(pl.lit(1).alias("sentiment")), {}, corpus.card)
+    assert whole.label("sentiment").ravel().tolist() == [1.0] * 6
+
+
+def test_labels_that_cannot_be_used(corpus: Corpus) -> None:
+    table = corpus.table.with_columns(
+        pl.when(pl.col("id") == "u1").then(float("inf")).otherwise(float("nan")).alias("sentiment"),
+        pl.when(pl.col("id") == "u2").then(pl.lit("joy")).alias("emotion_class"),
+    )
+    damaged = Corpus(table, {}, Card(name="x", schemes=[sentiment_scheme(), emotion_class_scheme(("fear", "none"))]))
+    with pytest.raises(AffectusError, match="'sentiment' out of range in x, utterance 'u1': got inf; expected a fin"):
+        damaged.label("sentiment")
+    with pytest.raises(AffectusError, match="'emotion_class' out of range in x, utterance 'u2': got joy; "):
+        damaged.label("emotion_class")
+    warnings = " ".join(check_corpus(damaged).warnings)
+    assert "Label 'sentiment' out of range in x, utterance 'u1': got inf" in warnings
+    assert "Label 'emotion_class' out of range in x, utterance 'u2': got joy" in warnings
+
+
 def test_order_by_segment_then_start_then_as_they_came() -> None:
     def order(*columns: str) -> list[str]:
         rows = [
@@ -247,9 +276,21 @@ def test_damaged_corpora(corpus: Corpus, tmp_path: Path) -> None:
     with pytest.raises(AffectusError, match=r"There is no file in .*audio.safetensors"):
         load_corpus(folder)
     assert verify_files(folder) == ["features/audio.safetensors"]
+    features = fresh() / "features" / "audio.safetensors"
+    deep = b'{"a":' + b"[" * 100_000 + b"]" * 100_000 + b"}"
+    features.write_bytes(len(deep).to_bytes(8, "little") + deep)
+    with pytest.raises(AffectusError, match=r"Not a whole safetensors file in .*nested too deep.* Import"):
+        load_corpus(folder)
+    features.unlink()
+    features.mkdir()
+    with pytest.raises(AffectusError, match=r"Could not read in .*audio.safetensors"):
+        load_corpus(folder)
+    features.rmdir()
     card = json.loads((fresh() / "card.json").read_text(encoding="utf-8"))
     for change, message in (
         ({"format_version": 99}, "written by a newer affectus"),
+        ({"format_version": "2"}, "The card is not valid in .*key 'format_version'"),
+        ({"format_version": None}, "The card is not valid in .*key 'format_version'"),
         ({"nmae": 1}, "The card is not valid in .*key 'nmae'"),
         ({"modalities": {"../../x": {"dim": 1}}}, "A modality's name must be a plain word"),
     ):

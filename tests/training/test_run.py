@@ -481,6 +481,23 @@ def test_a_run_on_another_corpus_is_told_by_its_name(corpus: Corpus, tmp_path: P
         _train(tmp_path / "corpus", tmp_path / "run")
 
 
+def test_scaling_of_other_modalities_is_one_sentence(corpus: Corpus, tmp_path: Path) -> None:
+    run = train("linear", corpus, out=tmp_path / "run", tasks=["polarity"])
+    path = run.folder / "scaling.safetensors"
+    whole = load_file(path)
+    for arrays, got in (
+        ({name: values for name, values in whole.items() if name != "audio.factor"}, r"no audio\.factor"),
+        (whole | {"audio.shift": np.zeros(99, np.float32)}, r"audio\.shift \[99\]"),
+    ):
+        save_file(arrays, path)
+        with pytest.raises(AffectusError, match=rf"scaling does not fit .* in .*scaling\.safetensors: got {got}"):
+            evaluate_run(load_run(run.folder), corpus)
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(AffectusError, match=r"Could not read in .*scaling\.safetensors"):
+        evaluate_run(load_run(run.folder), corpus)
+
+
 def test_two_processes_do_not_share_a_folder(corpus: Corpus, tmp_path: Path) -> None:
     with lock_folder(tmp_path / "run"), pytest.raises(AffectusError, match="Another affectus is writing"):
         _train(corpus, tmp_path / "run")

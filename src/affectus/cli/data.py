@@ -138,7 +138,10 @@ def show_corpus(corpus: "Corpus", as_json: bool, out: Path | None = None) -> Non
 def import_source(
     format: Annotated[str, typer.Argument(metavar="FORMAT", help="The source's format; listed below.")],
     sources: Annotated[list[Path], typer.Argument(metavar="SOURCE...", help="The files, or a folder.")],
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="The corpus folder to write.")],
+    out: Annotated[
+        Path,
+        typer.Option("--out", metavar="DIR", help="The corpus folder to write; one of the same source is replaced."),
+    ],
     name: Annotated[
         str | None, typer.Option(help="Which data set, if a file holds several; else the corpus's name.")
     ] = None,

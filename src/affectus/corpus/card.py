@@ -25,7 +25,7 @@ class Card(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    format_version: int = FORMAT_VERSION
+    format_version: int = Field(FORMAT_VERSION, strict=True)
     name: str
     source: str = ""
     licence: str = "unknown; ask the source"

@@ -10,9 +10,10 @@ import numpy.typing as npt
 import polars as pl
 
 from affectus.corpus.card import ModalityCard
-from affectus.corpus.corpus import Corpus
+from affectus.corpus.corpus import Corpus, check_labels
 from affectus.corpus.ragged import CHUNK_BYTES, Ragged
 from affectus.corpus.storage import counts, load_corpus, verify_files
+from affectus.errors import AffectusError
 from affectus.labels import LabelKind
 
 NAMED = 10
@@ -256,6 +257,11 @@ def check_corpus(corpus: Corpus | str | Path) -> Report:
         absent = [repr(name) for name, count in (label.classes or {}).items() if count == 0]
         if absent:
             warnings.append(f"{column}: no utterance is {' or '.join(absent)}.")
+    for scheme in corpus.card.schemes:
+        try:
+            check_labels(table, [scheme], where=corpus.name)
+        except AffectusError as error:
+            warnings.append(str(error))
     backwards = int((table["end"] < table["start"]).sum())
     if backwards:
         warnings.append(f"{backwards} utterances end before they start.")

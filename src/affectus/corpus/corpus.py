@@ -1,6 +1,6 @@
 """The one form of a data set: a table of utterances, a ragged tensor per modality, and a card."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -147,11 +147,16 @@ class Corpus:
         """Return the labels of a scheme: (N, size) float32, NaN where missing; a class is its index.
 
         Raises:
-            AffectusError: the corpus has no such scheme.
+            AffectusError: the corpus has no such scheme, or a label is infinite or not one of the classes.
         """
         if scheme not in self.schemes:
             raise unknown_name("label scheme", scheme, self.schemes, where=f"the corpus {self.name!r}")
         found = self.schemes[scheme]
+        # what can be used is looked at here; whether it is within its range, when it is imported and by `corpus check`
+        usable = found
+        if found.kind is not LabelKind.ONE_OF_K:
+            usable = LabelScheme(name=found.name, kind=LabelKind.REAL, columns=found.columns)
+        check_labels(self.table, [usable], where=self.name)
         if found.kind is LabelKind.ONE_OF_K:
             index = {name: float(i) for i, name in enumerate(found.classes)}
             column = self.table[found.columns[0]].to_list()
@@ -195,6 +200,15 @@ def _check_table(table: pl.DataFrame, card: Card) -> None:
                 raise AffectusError(
                     f"The label scheme {scheme.name!r} names the column {column!r}, which the table lacks",
                     where=card.name,
+                )
+            named, dtype = scheme.kind is LabelKind.ONE_OF_K, table.schema[column]
+            fits = dtype == pl.String() if named else dtype.is_numeric() or dtype == pl.Boolean()
+            if not fits and dtype != pl.Null():
+                raise AffectusError(
+                    f"The label column {column!r} has the wrong type",
+                    where=card.name,
+                    got=dtype,
+                    expected="names of classes" if named else "numbers",
                 )
     groups = table.select(pl.struct("video", "split").rle_id().alias("run"), "video", "split").unique()
     if len(groups) != groups.select("video", "split").n_unique():
@@ -247,12 +261,15 @@ def build_corpus(
     return Corpus(table if in_order else table[order], features, card)
 
 
-def check_labels(table: pl.DataFrame, schemes: Iterable[LabelScheme], *, where: str) -> None:
+def check_labels(table: pl.DataFrame, schemes: Sequence[LabelScheme], *, where: str) -> None:
     """Check every label against its scheme.
 
     Raises:
         AffectusError: names the first offending utterance.
     """
+    numbers = [column for scheme in schemes if scheme.kind is not LabelKind.ONE_OF_K for column in scheme.columns]
+    # NaN is a missing label, but larger than any number to polars
+    table = table.with_columns(pl.col(c).cast(pl.Float32).fill_nan(None) for c in numbers if c in table.columns)
     for scheme in schemes:
         for column in scheme.columns:
             if column not in table.columns:
@@ -265,7 +282,7 @@ def check_labels(table: pl.DataFrame, schemes: Iterable[LabelScheme], *, where: 
                 low = -np.inf if scheme.low is None else scheme.low
                 high = np.inf if scheme.high is None else scheme.high
                 bad = ((labels < low - 1e-6) | (labels > high + 1e-6) | labels.is_infinite()).fill_null(False)
-                expected = f"a number in [{low:g}, {high:g}]"
+                expected = f"a number in [{low:g}, {high:g}]" if np.isfinite([low, high]).any() else "a finite number"
             else:
                 bad = ~labels.is_in([0.0, 1.0]) & labels.is_not_null()
                 expected = "0 or 1"

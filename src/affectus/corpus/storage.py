@@ -130,6 +130,12 @@ def map_safetensors(path: Path) -> dict[str, npt.NDArray[Any]]:
         return arrays
     except FileNotFoundError:
         raise AffectusError("There is no file", where=path) from None
+    except OSError as error:
+        raise AffectusError("Could not read", where=path, got=error.strerror or error) from None
+    except RecursionError:
+        raise AffectusError(
+            "Not a whole safetensors file", where=path, got="a header nested too deep", remedy="Import the corpus again"
+        ) from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise AffectusError(
             "Not a whole safetensors file", where=path, got=error, remedy="Import the corpus again"
@@ -147,7 +153,9 @@ def load_corpus(folder: str | Path) -> Corpus:
         what = "The folder holds no corpus (no card.json)" if folder.is_dir() else "There is no corpus folder"
         raise AffectusError(what, where=folder, remedy="Make one with: affectus import FORMAT SOURCE --out DIR")
     raw = read_json(folder / CARD)
-    if isinstance(raw, dict) and raw.get("format_version", 0) > FORMAT_VERSION:
+    version = raw.get("format_version") if isinstance(raw, dict) else None
+    # before the rest, since a newer card may have other keys; what is no number is refused with the rest
+    if isinstance(version, int | float) and version > FORMAT_VERSION:
         raise AffectusError(
             "The corpus was written by a newer affectus", where=folder / CARD, remedy="Upgrade affectus to read it"
         )

@@ -85,8 +85,24 @@ class Run:
 
     @cached_property
     def scaler(self) -> Scaler:
-        """The feature scaling fitted on the training corpus."""
-        return Scaler.from_arrays(_arrays(self.folder / "scaling.safetensors"))
+        """The feature scaling fitted on the training corpus.
+
+        Raises:
+            AffectusError: the file is damaged, or belongs to another run.
+        """
+        path = self.folder / "scaling.safetensors"
+        arrays = _arrays(path)
+        for name, dim in self.file.inputs.items():
+            for key in (f"{name}.shift", f"{name}.factor"):
+                if key not in arrays or arrays[key].shape != (dim,):
+                    raise AffectusError(
+                        "The scaling does not fit the run's modalities",
+                        where=path,
+                        got=f"{key} {list(arrays[key].shape)}" if key in arrays else f"no {key}",
+                        expected=f"{key} [{dim}]",
+                        remedy="Put the run's own file back, or train the run again",
+                    )
+        return Scaler.from_arrays(arrays)
 
     @cached_property
     def text(self) -> RunText | None:

@@ -5,14 +5,17 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from pydantic import ValidationError
+
+from affectus.corpus.card import Card
 from affectus.corpus.check import feature_notes
 from affectus.corpus.corpus import TOKEN_COLUMN, Corpus
 from affectus.corpus.readers.base import READERS, ReadOptions
 from affectus.corpus.readers.signals import parse_signals
 from affectus.corpus.splits import apply_renames, load_splits, move_to_valid, parse_renames
-from affectus.corpus.storage import save_corpus
+from affectus.corpus.storage import CARD, save_corpus
 from affectus.errors import AffectusError, unknown_name
-from affectus.files import claim
+from affectus.files import claim, read_json
 
 
 def import_corpus(
@@ -50,11 +53,13 @@ def import_corpus(
         seed: chooses the videos that move.
         signals: ``NAME=COLUMN:rate=...``, what a manifest's columns of signal files mean.
         tokenizer: what made the token ids that the source brings: a model's name, or the SHA-256 of its vocabulary.
-        out: the folder to write; nothing is written if anything fails.
+        out: the folder to write; nothing is written if anything fails. A corpus of the same source that is
+            there is replaced.
         progress: called with (done, total) by readers that take long.
 
     Raises:
-        AffectusError: an option or the source is wrong; one sentence says what and where.
+        AffectusError: an option or the source is wrong, or ``out`` holds another corpus; one sentence says what and
+            where.
     """
     if format not in READERS:
         raise unknown_name("format", format, READERS.names())
@@ -92,5 +97,28 @@ def import_corpus(
             corpus = move_to_valid(corpus, valid_fraction, seed)
         corpus.card.notes.extend(feature_notes(corpus))
         if out is not None:
+            _check_replaced(corpus, Path(out), named="name" in reader.options)
             save_corpus(corpus, out)
     return corpus
+
+
+def _check_replaced(corpus: Corpus, out: Path, *, named: bool) -> None:
+    """Check that a corpus that would be replaced comes from the same source; a damaged card says nothing.
+
+    Args:
+        corpus: the new one.
+        out: the folder.
+        named: the source holds several data sets, told apart by their names.
+    """
+    try:
+        old = Card.model_validate(read_json(out / CARD))
+    except (AffectusError, OSError, ValidationError):
+        return
+    if old.source != corpus.card.source or (named and old.name != corpus.card.name):
+        raise AffectusError(
+            "The output folder holds another corpus",
+            where=out,
+            got=f"{old.name!r} from {old.source!r}",
+            expected=f"an empty folder, or {corpus.card.name!r} from {corpus.card.source!r}",
+            remedy="Choose another --out folder, or delete this one",
+        )

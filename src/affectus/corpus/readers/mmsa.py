@@ -23,6 +23,8 @@ Array = npt.NDArray[Any]
 UNIMODAL = {"text": "regression_labels_T", "audio": "regression_labels_A", "vision": "regression_labels_V"}
 ANNOTATIONS = ("Negative", "Neutral", "Positive")
 """The words of the classes 0, 1, 2."""
+SPLITS = "train, valid, test -> dictionary"
+"""The keys of the file, as errors say it."""
 OWN = "affectus"
 """The key under which our writer keeps what the layout has no place for."""
 OWN_FORMAT = 1
@@ -85,11 +87,11 @@ def read_mmsa(sources: Sequence[Path], options: ReadOptions) -> Corpus:
     if not isinstance(data, dict):
         raise AffectusError("Not MMSA's layout", where=path, got=type(data).__name__, expected="a dictionary of splits")
     parts = {as_text(name): part for name, part in data.items()}
+    if not parts:
+        raise AffectusError("Not MMSA's layout", where=path, got="an empty dictionary", expected=SPLITS)
     for name, part in parts.items():
         if name.lower() not in SPLIT_ALIASES or not isinstance(part, dict):
-            raise AffectusError(
-                "Not MMSA's layout", where=path, got=f"the key {name!r}", expected="train, valid, test -> dictionary"
-            )
+            raise AffectusError("Not MMSA's layout", where=path, got=f"the key {name!r}", expected=SPLITS)
     found = [_Part(part, path, canonical_split(name)) for name, part in parts.items()]
     unimodal = [m for m in KNOWN_MODALITIES if any(UNIMODAL[m] in part for part in found)]
     bound = 1.0 if unimodal or "sims" in path.stem.lower() else 3.0
