@@ -274,7 +274,7 @@ def train_run(
         config: from :func:`build_config`.
         corpus: to train on.
         out: the run folder; one that holds the same run is resumed.
-        identity: the corpus's hash; without it a run of the same name counts as one on this corpus.
+        identity: the corpus's hash; without it only its name tells the corpus of an earlier run from this one.
         scorer: scores valid after each epoch; needed to select by a metric.
         report: told of each epoch.
         jobs: train so many seeds at once, in as many processes, of which this is one; needs ``corpus_folder``.
