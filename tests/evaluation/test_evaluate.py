@@ -255,3 +255,17 @@ def test_bad_input_is_one_sentence(run: Run, corpus: Corpus, make_corpus: Callab
     unlabelled.schemes = [scheme for scheme in unlabelled.schemes if scheme.name != "emotions"]
     with pytest.raises(AffectusError, match="no labels for the run's task 'emotions'"):
         evaluate(run, Corpus(corpus.table, corpus.features, unlabelled), split="test")
+
+
+def test_labels_from_minus_one_to_one_have_rules_of_their_own(corpus: Corpus, tmp_path: Path) -> None:
+    card = corpus.card.model_copy(deep=True)
+    card.schemes = [
+        scheme.model_copy(update={"low": -1.0, "high": 1.0}) if scheme.name == "sentiment" else scheme
+        for scheme in card.schemes
+    ]
+    table = corpus.table.with_columns(pl.col("sentiment") / 3)
+    narrow = Corpus(table, corpus.features, card)
+    run = train("linear", narrow, tasks=["intensity"], out=tmp_path / "run")
+    (note,) = evaluate(run, narrow).notes
+    assert "mmsa-sims" in note
+    assert evaluate(run, narrow, protocol="mmsa-sims").notes == ()

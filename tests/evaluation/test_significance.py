@@ -211,6 +211,16 @@ def test_command_line(runs: tuple[Corpus, list[Run]], tmp_path: Path, capsys: py
     mean = evaluate(both[1], corpus, protocol="mmsa-sims").mean("intensity.mae")
     assert by_name["intensity.mae"]["second_mean"] == pytest.approx(mean, abs=1e-6)
     assert r"\toprule" in (tmp_path / "t.tex").read_text()
+    assert main([*arguments, "--draws", "200", "--split", "train", "--latex", str(tmp_path / "t.tex")]) == 0
+    seen = [f"{run.folder.name}: The models were trained on this split." for run in both]
+    printed = capsys.readouterr().out
+    assert all(note in printed for note in seen)
+    lines = (tmp_path / "t.tex").read_text().splitlines()
+    assert lines[:3] == [f"% {corpus.name}, split train, protocol akhtar2019", *(f"% {note}" for note in seen)]
+    assert main([*arguments, "--draws", "200", "--split", "train", "--json", "-"]) == 0
+    told = capsys.readouterr()
+    assert json.loads(told.out)
+    assert told.err.splitlines() == seen
     assert main([*arguments, "--draws", "5"]) == 2
     assert "Too few draws" in capsys.readouterr().err
 

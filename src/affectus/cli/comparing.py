@@ -46,6 +46,7 @@ def compare(
     from affectus.errors import AffectusError
     from affectus.evaluation.significance import NOTHING, compare_runs, figure_text, interval_text, to_latex
     from affectus.studies.folds import FOLDS_FILE, compare_folds, load_folds
+    from affectus.training.seen import notes_on_seen
     from affectus.vocabulary import canonical_split
 
     opened = load_corpus(corpus)
@@ -58,14 +59,18 @@ def compare(
                 got=f"--protocol {rules}",
                 remedy="Leave --protocol out",
             )
+        notes: list[str] = []
         systems = [load_folds(run, opened, ensemble=ensemble) for run in runs]
         found = compare_folds(systems, metrics=wanted, draws=draws)
         judged = "all videos, each judged unseen"
     else:
+        held = open_runs(runs)
+        where = canonical_split(split)
+        notes = [f"{run.folder.name}: {note}" for run in held for note in notes_on_seen(run, opened, where)]
         found = compare_runs(
-            open_runs(runs),
+            held,
             opened,
-            split=canonical_split(split),
+            split=where,
             metrics=wanted,
             draws=draws,
             ensemble=ensemble,
@@ -73,12 +78,14 @@ def compare(
         )
         judged = f"split {split}"
     if latex is not None:
-        write_text(latex, to_latex(found))
+        write_text(latex, to_latex(found, [f"{opened.name}, {judged}, protocol {rules}", *notes]))
     rows = [difference.to_json() for difference in found]
     if json_file is not None and str(json_file) != "-":
         write_json(json_file, rows)
     if json_file is not None and str(json_file) == "-":
         typer.echo(json_text(rows))
+        for note in notes:
+            typer.echo(note, err=True)
         return
     title = f"Against {found[0].first}, {judged}, protocol {rules}, {draws} draws of videos"
     table = Table(title=title, title_justify="left")
@@ -98,6 +105,8 @@ def compare(
         )
     console = output()
     console.print(table)
+    for note in notes:
+        console.print(note, style="yellow", markup=False)
     for d in found:
         if math.isnan(d.difference):
             note = "a model predicts a constant, or the labels are; there is nothing to compare"

@@ -11,7 +11,7 @@ from affectus.corpus import Corpus
 from affectus.corpus.storage import content_hash
 from affectus.errors import AffectusError
 from affectus.evaluation.protocols import PROTOCOLS, Protocol
-from affectus.evaluation.scoring import Scorer, Thresholds, choose_thresholds
+from affectus.evaluation.scoring import SIMS_INTENSITY, Scorer, Thresholds, choose_thresholds
 from affectus.metrics import AKHTAR_GRID
 from affectus.objectives import TaskKind
 from affectus.training.config import is_gradient_model
@@ -132,6 +132,11 @@ def evaluate_run(
             raise AffectusError("An oracle protocol judges single models", remedy="Leave --ensemble out")
         notes.append("Oracle: epoch and thresholds were chosen on the evaluated split; an upper bound, no estimate.")
     notes += notes_on_seen(run, corpus, split)
+    if rules.intensity is not SIMS_INTENSITY and any((task.low, task.high) == (-1.0, 1.0) for task in run.tasks):
+        notes.append(
+            "Intensity is labelled from -1 to 1, where acc3, acc5 and acc7 all round to three values; `--protocol "
+            "mmsa-sims` judges as is usual on CH-SIMS."
+        )
     plain = Scorer(rules.intensity)
     constant = run.predict(run.majority(), corpus, split)
     majority = plain(run.tasks, constant.probabilities, constant.targets)

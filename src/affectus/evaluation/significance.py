@@ -502,9 +502,10 @@ def interval_text(bounds: tuple[float, float]) -> str:
     return NOTHING if np.isnan(bounds[0]) else f"[{bounds[0]:+.4f}, {bounds[1]:+.4f}]"
 
 
-def to_latex(differences: Sequence[Difference]) -> str:
-    """Return the comparisons as a LaTeX table (booktabs)."""
+def to_latex(differences: Sequence[Difference], notes: Sequence[str] = ()) -> str:
+    """Return the comparisons as a LaTeX table (booktabs), with notes of a line each as comments above it."""
     lines = [
+        *(f"% {note}" for note in notes),
         r"\begin{tabular}{llrrrrr}",
         r"\toprule",
         r"metric & run & first & second & difference & 95\,\% interval & $p$ (Holm) \\",
