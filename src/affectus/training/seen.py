@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 FILE = "seen.safetensors"
 SOURCE = "source"
 """Beside the splits: what the run had seen from which this one started."""
+BLOCK = 1 << 15
+"""Utterances whose words are read at once: a large corpus need not be in memory twice."""
 Marks = npt.NDArray[np.int64]
 _SAID = (
     (Split.TRAIN, "The models were trained on this split.", "the models were trained on"),
@@ -47,17 +49,22 @@ def marks(corpus: Corpus, rows: npt.NDArray[np.int64]) -> Marks:
     It is made from id and video, and from what was said and when; of an utterance of which neither is known, from its
     features. Labels do not count, since corrected ones make no other utterance.
     """
-    table = corpus.table.select("id", "video", "text", "start", "end")[rows]
-    found = np.empty(len(rows), np.int64)
-    for i, (row, (name, video, *told)) in enumerate(zip(rows.tolist(), table.iter_rows(), strict=True)):
-        digest = hashlib.blake2b(repr((name, video, *told)).encode(), digest_size=8)
-        if not any(value is not None for value in told):
-            there = (one for one in corpus.features.values() if one.lengths[row])
-            if (features := next(there, None)) is not None:
-                steps = features.values[features.offsets[row] : features.offsets[row + 1]]
+    found: list[int] = []
+    for start in range(0, len(rows), BLOCK):
+        block = rows[start : start + BLOCK]
+        lines = corpus.table.select("id", "video", "text", "start", "end")[block].iter_rows()
+        found += (_mark(corpus, row, line) for row, line in zip(block.tolist(), lines, strict=True))
+    return np.array(found, np.int64)
+
+
+def _mark(corpus: Corpus, row: int, line: tuple[object, ...]) -> int:
+    digest = hashlib.blake2b(repr(line).encode(), digest_size=8)
+    if all(value is None for value in line[2:]):
+        for features in corpus.features.values():
+            if len(steps := features.values[features.offsets[row] : features.offsets[row + 1]]):
                 digest.update(np.ascontiguousarray(steps, np.float32).tobytes())
-        found[i] = int.from_bytes(digest.digest(), "little", signed=True)
-    return found
+                break
+    return int.from_bytes(digest.digest(), "little", signed=True)
 
 
 def write_seen(folder: Path, corpus: Corpus, source: Path | None = None) -> None:
