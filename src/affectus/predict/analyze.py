@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from affectus.corpus import Corpus, ModalityCard, Ragged
 from affectus.errors import AffectusError
 from affectus.features.media.decoding import probe
 from affectus.features.media.recording import Extractor, Source
@@ -104,7 +105,9 @@ def analyze(
     guessed = [note for path in texts if path is not None and (note := guessed_encoding(path)) is not None]
     corpus = extractor.read(planned, lambda what, share: watch(what, 0.95 * share))
     utterances = predictor.predict(
-        corpus, threads=threads, progress=lambda done, total: watch(PREDICTING, 0.95 + 0.05 * done / max(total, 1))
+        _filled(corpus, predictor),
+        threads=threads,
+        progress=lambda done, total: watch(PREDICTING, 0.95 + 0.05 * done / max(total, 1)),
     )
     beside = []
     if transcript is None and given is not None:
@@ -128,6 +131,19 @@ def analyze(
             *predictor.notes(corpus),
         ),
     )
+
+
+def _filled(corpus: Corpus, predictor: Predictor) -> Corpus:
+    """Return the corpus with what a run reads and the file lacks as missing everywhere, unless it lacks all of it."""
+    if predictor.run is None:
+        return corpus
+    inputs = predictor.run.file.inputs
+    own = {TEXT} if predictor.run.text is not None else set()  # made from transcripts
+    if own or inputs.keys() & corpus.features.keys():
+        for name in inputs.keys() - corpus.features.keys() - own:
+            nothing = Ragged.from_sequences([None] * len(corpus), inputs[name])
+            corpus = corpus.with_features(name, nothing, ModalityCard(dim=inputs[name]))
+    return corpus
 
 
 def _settings(settings: Extraction | None, options: dict[str, Any], predictor: Predictor) -> Extraction:

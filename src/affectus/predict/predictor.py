@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from affectus.corpus import Corpus, ModalityCard, Ragged
+from affectus.corpus import Corpus, Ragged
 from affectus.evaluation.evaluate import average
 from affectus.objectives import Task, TaskKind
 from affectus.predict.results import Opinion, Utterance
@@ -129,7 +129,6 @@ class RunTeller:
         """See :meth:`Predictor.predict`."""
         from affectus.threads import torch_threads
 
-        corpus = self._filled(corpus)
         with torch_threads(threads):
             every = [self.run.predict(model, corpus, None, attention=True) for model in self._models]
             mean = average(every)
@@ -160,16 +159,6 @@ class RunTeller:
     def notes(self, corpus: Corpus) -> list[str]:
         """None: a run may have learned any language."""
         return []
-
-    def _filled(self, corpus: Corpus) -> Corpus:
-        """Return the corpus with what it lacks missing everywhere, unless it lacks all that the run reads."""
-        inputs = self.run.file.inputs
-        own = {TEXT} if self.run.text is not None else set()
-        if inputs.keys() & corpus.features.keys() or own:
-            for name in inputs.keys() - corpus.features.keys() - own:
-                nothing = Ragged.from_sequences([None] * len(corpus), inputs[name])
-                corpus = corpus.with_features(name, nothing, ModalityCard(dim=inputs[name]))
-        return corpus
 
     def _has(self, corpus: Corpus, name: str, row: int) -> bool:
         if name == TEXT and self.run.text is not None:
