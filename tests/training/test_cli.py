@@ -154,8 +154,11 @@ def test_workers_end_with_a_killed_command(folder: Path, tmp_path: Path) -> None
 
 
 def test_an_unfinished_run_says_so_wherever_it_is_used(
-    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # what an export writes is tested elsewhere
+    monkeypatch.setattr("affectus.predict.portable.trace", lambda network: None)
+    monkeypatch.setattr("affectus.predict.portable.write_program", lambda *given: given[-1].write_bytes(b""))
     run, parts = str(tmp_path / "run"), str(tmp_path / "parts")
     train = ["train", "mtmm_es", str(folder), "--tasks", "polarity", "--seeds", "3", "--set", "epochs=1", *SMALL, "-q"]
     assert main([*train, "--out", run]) == 0

@@ -361,16 +361,17 @@ def predict(
     if cluster is not None and not in_parts:
         raise AffectusError("A cluster writes parts, not one file", got="--format file", remedy="Leave it out")
     check_output(out, attention=attention, parts=in_parts)
-    opened = open_runs([run])[0]
     if in_parts:
         from affectus.predict.parts import predict_parts
 
         executor = open_executor(cluster, out, jobs=jobs, threads=threads)
+        open_runs([run])
         rows, parts = predict_parts(
             run, corpus, out, split=chosen, attention=attention, threads=threads, executor=executor
         )
         typer.echo(f"Wrote {rows} utterances in {parts} parts to {out}")
         return
+    opened = open_runs([run])[0]
     table = predict_table(opened, load_corpus(corpus), split=chosen, attention=attention)
     write_predictions(table, out)
     typer.echo(f"Wrote {len(table)} utterances to {out}")
