@@ -1,6 +1,8 @@
 """A run as an ONNX file or a program of torch.export: what it says is what the run says."""
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -202,3 +204,24 @@ def test_what_cannot_be_exported(run: Run, corpus: Corpus, tmp_path: Path, monke
     with pytest.raises(AffectusError, match=r"need the package onnxscript.*affectus\[export\]"):
         export_run(run, tmp_path / "x.onnx")
     assert not (tmp_path / "x.onnx").exists()
+
+
+AFTER_TRAINING = """
+import sys
+from pathlib import Path
+from affectus import train
+from affectus.corpus.embedded import make_embedded
+from affectus.predict.portable import export_run
+
+folder = Path(sys.argv[1])
+run = train("mtmm_es", make_embedded(videos=12), tasks=["polarity"], training={"epochs": 1}, out=folder / "run")
+export_run(run, folder / "model.pt2", check=False)
+"""
+
+
+def test_a_network_is_exported_by_the_process_that_trained_it(tmp_path: Path) -> None:
+    """Where PyTorch's compiler has not been imported yet."""
+    command = [sys.executable, "-W", "ignore", "-c", AFTER_TRAINING, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "model.pt2").is_file()

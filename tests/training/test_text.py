@@ -160,7 +160,7 @@ def test_run_json_says_what_was_trained(spoken: Corpus, tiny_encoder: Path, tmp_
     }  # fmt: skip
     assert "transformers" in written["versions"]
     assert {path.name for path in run.folder.iterdir()} == {
-        ".lock", "run.json", "scaling.safetensors", "majority.safetensors", "seed-0", "text",
+        ".lock", "run.json", "scaling.safetensors", "seen.safetensors", "majority.safetensors", "seed-0", "text",
     }  # fmt: skip
     assert not list((run.folder / "text").glob("*.safetensors"))
 

@@ -32,6 +32,7 @@ from affectus.models.with_text import TextModel
 from affectus.objectives import Task, TaskKind
 from affectus.training.inference import PerTask
 from affectus.training.loading import Run, load_run
+from affectus.training.optional import use_compiler
 from affectus.vocabulary import TEXT, View
 
 TOLERANCE = 1e-4
@@ -239,6 +240,7 @@ def trace(network: PortableNetwork) -> torch.export.ExportedProgram:
     if network.view is View.UNALIGNED:
         for name in network.inputs:  # one length for the features and their mask
             shapes[f"{name}_mask"] = shapes[name]
+    use_compiler()  # what trained in this process left a stand-in
     with _quiet():
         return torch.export.export(network, (example,), dynamic_shapes={"inputs": shapes}, strict=False)
 

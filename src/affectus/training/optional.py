@@ -68,6 +68,13 @@ class _Compiler(ModuleType):
         return getattr(importlib.import_module(COMPILER), name)
 
 
+def use_compiler() -> None:
+    """Put PyTorch's compiler in the place of its stand-in, for what has to find all of it from the start."""
+    loaded = sys.modules.get(COMPILER)
+    if isinstance(loaded, _Compiler):
+        _ = loaded.config  # or whatever else it lacks
+
+
 @contextlib.contextmanager
 def _without_compiler() -> Iterator[None]:
     """Let its stand-in be imported in the block, and stay until the compiler is used."""

@@ -36,7 +36,7 @@ from affectus.features.media.sound import load_sound_features
 from affectus.features.media.speakers import speaking_face
 from affectus.features.media.subtitles import SUBTITLE_SUFFIXES, TEXT_SUFFIXES, read_subtitles, read_transcript
 from affectus.features.media.turns import Diarizer, load_diarizer, read_rttm, speaker_of
-from affectus.features.media.voice import SPEECH_GOES_ON, Stretch, speech_probabilities, speech_stretches
+from affectus.features.media.voice import Stretch, speech_probabilities, speech_stretches
 from affectus.features.media.words import Word
 from affectus.features.text import Level, encode_texts
 from affectus.vocabulary import AUDIO, TEXT, VISION, Split
@@ -147,15 +147,12 @@ class _Found:
     faces: list[list[_Face]] = field(default_factory=list)
     views: list[FloatArray | None] = field(default_factory=list)
     pictures: list[float] = field(default_factory=list)
+    silent: bool = False
+    """Nobody speaks: a recogniser would make words up."""
 
     @property
     def speech(self) -> list[Stretch]:
         return speech_stretches(self.probabilities)
-
-    def may_speak(self, begin: float, end: float) -> bool:
-        """False if nothing between two times sounds like speech, where a recogniser would make words up."""
-        frames = self.probabilities[int(begin * FRAME_RATE) : int(end * FRAME_RATE) + 1]
-        return bool((frames >= SPEECH_GOES_ON).any())
 
 
 def _quiet(what: str, share: float) -> None:
@@ -381,6 +378,7 @@ class Extractor:
             heard = speech_stretches(found.probabilities, pause=settings.pause)
             speech = segmentation.split_long(heard, found.probabilities, settings.longest)
             if not speech:
+                found.silent = True
                 why = "Nobody speaks" if len(found.probabilities) else "There is no sound"
                 found.notes.append(f"{why}, so the file is cut into stretches of even length.")
         if not speech:
@@ -398,11 +396,11 @@ class Extractor:
 
     def _transcribe(self, media: Media, found: _Found, report: Report) -> None:
         """Recognise what has no transcript, and find the times of the words that are given."""
-        utterances, recognizes = found.utterances, self.settings.recognizer != NONE
+        utterances, recognizes = found.utterances, self.settings.recognizer != NONE and not found.silent
         words: list[list[Word]] = [[] for _ in utterances]
         if recognizes:
             for samples, begin, pieces, share in self._windows(media, found):
-                wanted = {i for a, b, i in pieces if utterances[i].text is None and found.may_speak(a, b)}
+                wanted = {i for _, _, i in pieces if utterances[i].text is None}
                 if wanted and len(samples):
                     for word in self._recognizer.words(samples, begin):
                         i = _nearest(pieces, (word.start + word.end) / 2)

@@ -22,9 +22,7 @@ Stretch = tuple[float, float]
 """Begin and end in seconds."""
 
 SPEECH = 0.5
-"""Probability from which a frame is speech."""
-SPEECH_GOES_ON = 0.35
-"""And down to which speech that has begun goes on."""
+"""Probability from which a frame is speech; what has begun goes on down to 0.15 less."""
 _CONTEXT = 64
 _FRAMES = 512
 """Frames that go through the model at once: 16 s."""
@@ -94,12 +92,13 @@ def _framed(blocks: Iterable[FloatArray]) -> Iterator[FloatArray]:
 
 
 def speech_stretches(
-    probabilities: FloatArray, *, pause: float = 0.3, shortest: float = 0.2, pad: float = 0.1
+    probabilities: FloatArray, *, threshold: float = SPEECH, pause: float = 0.3, shortest: float = 0.2, pad: float = 0.1
 ) -> list[Stretch]:
     """Return where speech is, in seconds.
 
     Args:
         probabilities: (T,) of frames of 32 ms.
+        threshold: speech begins here; it ends below 0.15 less.
         pause: silences shorter than this do not end it.
         shortest: speech shorter than this is none.
         pad: seconds that are added at both ends, without reaching into another stretch.
@@ -113,9 +112,9 @@ def speech_stretches(
     silence = round(pause * FRAME_RATE)
     for i, probability in enumerate(probabilities.tolist()):
         if begin is None:
-            if probability >= SPEECH:
+            if probability >= threshold:
                 begin, last = i, i
-        elif probability >= SPEECH_GOES_ON:
+        elif probability >= threshold - 0.15:
             last = i
         elif i - last > silence:
             stretches.append([begin, last + 1])
