@@ -298,6 +298,18 @@ def test_a_task_without_labels_on_valid_has_no_part_in_the_choice(corpus: Corpus
 
 
 @pytest.mark.parametrize("stacked", [False, True])
+def test_a_figure_that_is_undefined_in_every_epoch_is_one_sentence(
+    corpus: Corpus, tmp_path: Path, stacked: bool
+) -> None:
+    """A correlation of a single label."""
+    one = _less(corpus, ["sentiment"], "valid", left=1)
+    settings = {"epochs": 2, "select": "intensity.pearson"}
+    common = {"tasks": ["intensity"], "training": settings, "seeds": 2, "stacked": stacked}
+    with pytest.raises(AffectusError, match=r"'valid\.intensity\.pearson', is undefined in every epoch .*select"):
+        _train(one, tmp_path / "run", **common)
+
+
+@pytest.mark.parametrize("stacked", [False, True])
 def test_the_loss_on_valid_is_the_mean_over_labels(corpus: Corpus, tmp_path: Path, stacked: bool) -> None:
     """Whatever the batches are; each task has its own labels."""
     partly = _less(corpus, ["sentiment"], "valid", left=7)

@@ -11,6 +11,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
+from affectus.errors import AffectusError
 from affectus.files import atomic_path
 from affectus.models import Model
 from affectus.models.storage import save_weights
@@ -155,6 +156,21 @@ class EpochEnd(Callback):
             self.report(stage, epoch, figures)
         last_best = max(0, *self.best_epochs.values())
         return self.patience is not None and any(self.select.values()) and epoch - last_best >= self.patience
+
+    def check_chosen(self) -> None:
+        """Check that every epoch was chosen.
+
+        Raises:
+            AffectusError: a figure to select by was undefined in all of them.
+        """
+        for name, figure in self.select.items():
+            if self.best_epochs[name] < 0:
+                raise AffectusError(
+                    f"The figure to select by, {figure!r}, is undefined in every epoch",
+                    where=self.folder,
+                    expected="labels on valid that it can be told from (a correlation needs two that differ)",
+                    remedy="Select by another, such as --set select=loss, into another folder",
+                )
 
     def _improved(self, name: str, figure: str | None, figures: Mapping[str, float]) -> bool:
         if figure is None:

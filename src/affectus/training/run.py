@@ -697,6 +697,7 @@ def _fit_stacked(order: _Order, corpus: Corpus, seeds: Sequence[int], report: Re
     fit.run(epochs, recorded)
     for seed, model, end in zip(seeds, models, ends, strict=True):
         folder = order.folder(seed)
+        end.check_chosen()
         load_weights(model, folder / f"{BEST}.safetensors")
         model.to("cpu").stage = "done"
         save_weights(model, folder / "model.safetensors")
@@ -835,6 +836,7 @@ def _fit_stages(
             optimizer.state.clear()
         model.zero_grad()
         best = {name.removeprefix(f"{BEST}."): epoch for name, epoch in end.best_epochs.items()}
+        end.check_chosen()
         load_weights(model, folder / f"{next(iter(select))}.safetensors")
         history = [*history, *end.history]
         if not last:
