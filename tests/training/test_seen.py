@@ -1,6 +1,7 @@
 """What a run has seen is told when it is judged on it, whatever the corpus and the split are called."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import polars as pl
@@ -9,6 +10,7 @@ from affectus import train
 from affectus.api import evaluate
 from affectus.corpus import Card, Corpus, Ragged, build_corpus
 from affectus.corpus.embedded import make_embedded
+from affectus.studies.benchmarking.crossing import _shared
 from affectus.training.seen import FILE, marks, read_seen
 from affectus.vocabulary import Split
 
@@ -54,6 +56,21 @@ def test_what_the_source_of_a_run_has_seen_is_told(tmp_path: Path) -> None:
     source = train("blanchard", turned, tasks=TASKS, out=tmp_path / "source", training=short)
     run = train("blanchard", corpus, tasks=TASKS, out=tmp_path / "run", training=short, init_from=source)
     assert evaluate(run, corpus, split="test").notes == ("The run from which this one started has seen this split.",)
+
+
+def test_across_corpora_what_both_have_is_counted() -> None:
+    corpus = make_embedded(videos=24)
+    turned = named(corpus, "turned", train="test", test="train")
+    plans = {name: SimpleNamespace(corpus=one, split="test") for name, one in (("a", corpus), ("b", turned))}
+    said = _shared(plans)  # type: ignore[arg-type]
+    counts = [(len(plans[name].corpus.rows("test")), name, other) for name, other in (("b", "a"), ("a", "b"))]
+    assert said == [
+        f"{n:,} of the {n:,} utterances of `{judged}` that are judged are in train or valid of `{trained}`: figures of "
+        "models trained there are better than on new data."
+        for n, judged, trained in counts
+    ]
+    other = SimpleNamespace(corpus=make_embedded(videos=24, seed=1), split="test")
+    assert _shared({"a": plans["a"], "other": other}) == []  # type: ignore[dict-item]
 
 
 def test_a_run_that_did_not_write_it_down_goes_by_names(tmp_path: Path) -> None:

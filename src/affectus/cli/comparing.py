@@ -21,12 +21,11 @@ def compare(
     split: Annotated[str, typer.Option(help="Which split to judge on.")] = "test",
     metrics: Annotated[str | None, typer.Option(help="Which figures, by commas; default: the main ones.")] = None,
     protocol: Annotated[
-        str | None,
+        str,
         typer.Option(
-            help="By whose rules sentiment intensity is judged, as in `affectus evaluate`; default: akhtar2019, which "
-            "clips nothing."
+            help="By whose rules sentiment intensity is judged, as in `affectus evaluate`; akhtar2019 clips nothing."
         ),
-    ] = None,
+    ] = "akhtar2019",
     draws: Annotated[int, typer.Option(help="Draws of the bootstrap over videos.")] = 10_000,
     ensemble: Annotated[bool, typer.Option("--ensemble", help="Compare the means of the seeds as one model.")] = False,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write JSON; - prints it.")] = None,
@@ -51,12 +50,11 @@ def compare(
 
     opened = load_corpus(corpus)
     wanted = parse_names(metrics)
-    rules = protocol or "akhtar2019"
     if any((run / FOLDS_FILE).is_file() for run in runs):
-        if rules != "akhtar2019":
+        if protocol != "akhtar2019":
             raise AffectusError(
                 "Folders of cross-validate are compared by the rules of akhtar2019 alone",
-                got=f"--protocol {rules}",
+                got=f"--protocol {protocol}",
                 remedy="Leave --protocol out",
             )
         notes: list[str] = []
@@ -74,11 +72,11 @@ def compare(
             metrics=wanted,
             draws=draws,
             ensemble=ensemble,
-            protocol=rules,
+            protocol=protocol,
         )
         judged = f"split {split}"
     if latex is not None:
-        write_text(latex, to_latex(found, [f"{opened.name}, {judged}, protocol {rules}", *notes]))
+        write_text(latex, to_latex(found, [f"{opened.name}, {judged}, protocol {protocol}", *notes]))
     rows = [difference.to_json() for difference in found]
     if json_file is not None and str(json_file) != "-":
         write_json(json_file, rows)
@@ -87,7 +85,7 @@ def compare(
         for note in notes:
             typer.echo(note, err=True)
         return
-    title = f"Against {found[0].first}, {judged}, protocol {rules}, {draws} draws of videos"
+    title = f"Against {found[0].first}, {judged}, protocol {protocol}, {draws} draws of videos"
     table = Table(title=title, title_justify="left")
     for heading in ("metric", "run", "first", "second", "difference", "95 % interval", "p", "p (Holm)", "better"):
         table.add_column(heading, justify="left" if heading in ("metric", "run") else "right")

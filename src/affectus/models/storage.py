@@ -1,9 +1,12 @@
 """Weights on disk: safetensors, never a pickle."""
 
 from pathlib import Path
+from typing import Any
 
+import numpy.typing as npt
 import torch
 from safetensors import SafetensorError
+from safetensors.numpy import load_file as load_arrays
 from safetensors.torch import load_file, save_file
 
 from affectus.errors import AffectusError
@@ -40,3 +43,19 @@ def load_weights(model: AnyModel, path: Path) -> None:
     except (RuntimeError, KeyError, ValueError) as error:
         reason = f"no array {error}" if isinstance(error, KeyError) else " ".join(str(error).split())[:200]
         raise AffectusError("The weights belong to another model", where=path, got=reason) from None
+
+
+def read_arrays(path: Path) -> dict[str, npt.NDArray[Any]]:
+    """Return the arrays that a file of a run holds.
+
+    Raises:
+        AffectusError: the file is absent, cannot be read or is damaged.
+    """
+    try:
+        return dict(load_arrays(path))
+    except FileNotFoundError:
+        raise AffectusError("There is no file", where=path, remedy="Train the run again") from None
+    except OSError as error:
+        raise AffectusError("Could not read", where=path, got=error.strerror or error) from None
+    except SafetensorError as error:
+        raise AffectusError("Not a whole safetensors file", where=path, got=error) from None

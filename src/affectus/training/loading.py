@@ -8,8 +8,6 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 import numpy.typing as npt
-from safetensors import SafetensorError
-from safetensors.numpy import load_file as load_arrays
 
 from affectus.batches import Loader, Scaler
 from affectus.corpus import Corpus
@@ -17,7 +15,7 @@ from affectus.errors import AffectusError
 from affectus.files import read_json
 from affectus.labels import LabelKind
 from affectus.models.base import MODELS, AnyModel, Model
-from affectus.models.storage import load_weights
+from affectus.models.storage import load_weights, read_arrays
 from affectus.objectives import Task, available_tasks
 from affectus.training.config import PER_TASK, RunConfig
 from affectus.training.inference import PerTask, Predictions, predict_batches
@@ -91,7 +89,7 @@ class Run:
             AffectusError: the file is damaged, or belongs to another run.
         """
         path = self.folder / "scaling.safetensors"
-        arrays = _arrays(path)
+        arrays = read_arrays(path)
         for name, dim in self.file.inputs.items():
             for key in (f"{name}.shift", f"{name}.factor"):
                 if key not in arrays or arrays[key].shape != (dim,):
@@ -149,7 +147,7 @@ class Run:
             AffectusError: the file is damaged, or belongs to another run.
         """
         path = self.seed_folder(seed) / EPOCHS
-        arrays = _arrays(path) if path.is_file() else {}
+        arrays = read_arrays(path) if path.is_file() else {}
         mine = {name.removeprefix(f"{split}."): v for name, v in arrays.items() if name.startswith(f"{split}.")}
         shared = {name: values for name, values in mine.items() if not name[0].isdigit()}
         epochs = sorted({name.split(".")[0] for name in mine if name[0].isdigit()})
@@ -166,7 +164,7 @@ class Run:
         """
         path = self.seed_folder(seed) / VALID
         if path.is_file():
-            return self._rebuilt(_arrays(path), path)
+            return self._rebuilt(read_arrays(path), path)
         if self._judged_valid(seed):
             raise AffectusError(
                 "The run is damaged: it has lost its predictions on valid",
@@ -345,14 +343,3 @@ def load_run(folder: str | Path) -> Run:
             remedy="Make one with: affectus train MODEL CORPUS --out RUN",
         )
     return Run(folder, read_run_file(path))
-
-
-def _arrays(path: Path) -> dict[str, npt.NDArray[Any]]:
-    try:
-        return dict(load_arrays(path))
-    except FileNotFoundError:
-        raise AffectusError("There is no file", where=path, remedy="Train the run again") from None
-    except OSError as error:
-        raise AffectusError("Could not read", where=path, got=error.strerror or error) from None
-    except SafetensorError as error:
-        raise AffectusError("Not a whole safetensors file", where=path, got=error) from None

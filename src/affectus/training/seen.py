@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import save_file
 
 from affectus.corpus import Corpus
-from affectus.errors import AffectusError
 from affectus.files import atomic_path
+from affectus.models.storage import read_arrays
 from affectus.vocabulary import Split
 
 if TYPE_CHECKING:
@@ -92,10 +91,7 @@ def read_seen(folder: Path) -> Mapping[str, Marks] | None:
         AffectusError: the file is damaged.
     """
     path = folder / FILE
-    try:
-        return load_file(path) if path.is_file() else None
-    except SafetensorError as error:
-        raise AffectusError("Not a whole safetensors file", where=path, got=error) from None
+    return read_arrays(path) if path.is_file() else None
 
 
 def notes_on_seen(run: "Run", corpus: Corpus, split: str | None) -> list[str]:

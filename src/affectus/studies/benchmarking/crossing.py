@@ -296,15 +296,17 @@ def cross(
 
 def _shared(plans: Mapping[str, Plan]) -> list[str]:
     """Say where models are judged on what they have seen in another corpus."""
+    seen, asked = {}, {}
+    for name, plan in plans.items():
+        learned = np.flatnonzero(np.isin(plan.corpus.splits, [Split.TRAIN, Split.VALID]))
+        seen[name] = marks(plan.corpus, learned)
+        asked[name] = marks(plan.corpus, plan.corpus.rows(plan.split))
     said = []
     for trained, judged in permutations(plans, 2):
-        learned, asked = plans[trained].corpus, plans[judged].corpus
-        seen = marks(learned, np.flatnonzero(np.isin(learned.splits, [Split.TRAIN, Split.VALID])))
-        rows = asked.rows(plans[judged].split)
-        if count := int(np.isin(marks(asked, rows), seen).sum()):
+        if count := int(np.isin(asked[judged], seen[trained]).sum()):
             said.append(
-                f"{count:,} of the {len(rows):,} utterances of `{judged}` that are judged are in train or valid of "
-                f"`{trained}`: figures of models trained there are better than on new data."
+                f"{count:,} of the {len(asked[judged]):,} utterances of `{judged}` that are judged are in train or "
+                f"valid of `{trained}`: figures of models trained there are better than on new data."
             )
     return said
 
