@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from affectus.batches.batch import Batch
 from affectus.errors import AffectusError, unknown_name
 from affectus.models.space import TRAINING_SPACE, Axis, Space
+from affectus.nn.matmul import Linear
 from affectus.objectives import Task, TaskKind
 from affectus.registry import Registry
 from affectus.vocabulary import TEXT, View
@@ -349,7 +350,7 @@ class Heads(nn.Module):
 
     def __init__(self, dim: int, tasks: Sequence[Task]) -> None:
         super().__init__()
-        self.layers = nn.ModuleDict({task.name: nn.Linear(dim, task.outputs) for task in tasks})
+        self.layers = nn.ModuleDict({task.name: Linear(dim, task.outputs) for task in tasks})
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         """Map (..., dim) to (..., outputs) per task."""

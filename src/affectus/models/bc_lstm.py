@@ -35,6 +35,7 @@ from affectus.models.base import (
 from affectus.models.space import Real, one_of
 from affectus.nn.dropping import Dropout
 from affectus.nn.masking import zero_masked
+from affectus.nn.matmul import Linear
 from affectus.nn.recurrent import BiLSTMs
 from affectus.objectives import Task
 from affectus.vocabulary import TEXT, View
@@ -57,7 +58,7 @@ class _ContextualLSTM(nn.Module):
     ) -> None:
         super().__init__()
         self.recurrent = BiLSTMs({"x": dim}, hidden, dropout=input_dropout, hard_gates=keras_lstm)
-        self.dense = nn.Linear(2 * hidden, dense)
+        self.dense = Linear(2 * hidden, dense)
         self.activation = activation
         self.drop = Dropout(dropout)
         self.heads = Heads(dense, tasks)

@@ -39,6 +39,7 @@ from affectus.models.space import Real, one_of
 from affectus.models.vectors import Array, Part, Problem, VectorEstimator, videos_of
 from affectus.nn.convolution import MaskedConv1d
 from affectus.nn.dropping import dropout
+from affectus.nn.matmul import Linear
 from affectus.nn.pooling import masked_max, utterance_means
 from affectus.objectives import Task
 from affectus.vocabulary import TEXT, VISION, View
@@ -63,7 +64,7 @@ class _CNN(nn.Module):
     def __init__(self, dim: int, tasks: Sequence[Task], filters: int, features: int) -> None:
         super().__init__()
         self.first, self.second = MaskedConv1d(dim, filters, 3), MaskedConv1d(filters, filters, 3)
-        self.dense = nn.Linear(filters, features)
+        self.dense = Linear(filters, features)
         self.heads = Heads(features, tasks)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:

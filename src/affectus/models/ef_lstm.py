@@ -30,6 +30,7 @@ from affectus.models.space import DROPOUT, Whole, one_of
 from affectus.nn.dropping import Dropout
 from affectus.nn.lstm import LSTM
 from affectus.nn.masking import zero_masked
+from affectus.nn.matmul import Linear
 from affectus.nn.normalization import MaskedBatchNorm, StepBatchNorm
 from affectus.nn.packing import Packing
 from affectus.nn.precision import single
@@ -118,7 +119,7 @@ class EFLSTM(Model):
             self.norm = nn.ModuleDict({name: MaskedBatchNorm(dim) for name, dim in self.inputs.items()})
         self.recurrent = LSTM(width, hidden, layers=layers, dropout=dropout, bidirectional=variant == "original")
         self.drop = Dropout(dropout)
-        self.dense = nn.Linear(self.recurrent.width, dense)
+        self.dense = Linear(self.recurrent.width, dense)
         self.heads = Heads(dense, tasks)
 
     def forward(self, batch: Batch) -> ModelOutput:

@@ -26,7 +26,6 @@ from itertools import chain, combinations, pairwise
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from affectus.batches.batch import Batch
 from affectus.models.base import (
@@ -42,6 +41,7 @@ from affectus.models.options import check_size, modality_values
 from affectus.models.space import Real, one_of
 from affectus.nn.choosing import choose
 from affectus.nn.dropping import Dropout
+from affectus.nn.matmul import Linear, linear
 from affectus.nn.memory import GatedMemory
 from affectus.nn.stepping import in_step
 from affectus.nn.systems import LSTMSystem
@@ -71,7 +71,7 @@ class LinearChain(nn.Module):
 
     def __init__(self, *widths: int) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
+        self.layers = nn.ModuleList(Linear(a, b) for a, b in pairwise(widths))
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, first width) to (N, last width)."""
@@ -82,7 +82,7 @@ class LinearChain(nn.Module):
             bias = layer.bias if bias is None else layer.weight @ bias + layer.bias
             weight = layer.weight if weight is None else layer.weight @ weight
         assert weight is not None
-        return F.linear(x, weight, bias)
+        return linear(x, weight, bias)
 
 
 class DynamicFusionGraph(nn.Module):
@@ -265,7 +265,7 @@ class GraphMFN(Model):
             check_share(name, share)
         sizes = modality_values("widths", self.inputs, hidden, widths, check_size)
         self.system = LSTMSystem(self.inputs, sizes, cells=False)
-        self.singletons = nn.ModuleDict({name: nn.Linear(2 * size, size) for name, size in sizes.items()})
+        self.singletons = nn.ModuleDict({name: Linear(2 * size, size) for name, size in sizes.items()})
         self.graph = DynamicFusionGraph(sizes, inner, sigmoid=efficacies == "sigmoid")
         self.memory = GatedMemory(
             inner,
@@ -277,7 +277,7 @@ class GraphMFN(Model):
             retain_dropout=retain_dropout,
             update_dropout=update_dropout,
         )
-        self.dense = nn.Linear(sum(sizes.values()) + memory, dense)
+        self.dense = Linear(sum(sizes.values()) + memory, dense)
         self.drop = Dropout(dropout)
         self.heads = Heads(dense, tasks)
 
@@ -303,4 +303,4 @@ def _upon_both(layer: nn.Module, first: Tensor, second: Tensor) -> Tensor:
     """A linear layer upon two vectors side by side, which need not be put there."""
     assert isinstance(layer, nn.Linear)
     to_first, to_second = torch.split(layer.weight, [first.shape[1], second.shape[1]], dim=1)
-    return torch.addmm(F.linear(first, to_first, layer.bias), second, to_second.T)
+    return linear(second, to_second, linear(first, to_first, layer.bias))

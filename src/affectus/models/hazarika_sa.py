@@ -26,6 +26,7 @@ from affectus.models.space import DROPOUT, one_of
 from affectus.nn.attention import masked_softmax
 from affectus.nn.dropping import dropout
 from affectus.nn.masking import zero_masked
+from affectus.nn.matmul import Linear
 from affectus.nn.pooling import masked_max, utterance_means
 from affectus.objectives import Task
 from affectus.vocabulary import TEXT, View
@@ -110,13 +111,11 @@ class HazarikaSA(Model):
         if text_cnn and TEXT in widths:
             self.cnn = SentenceCNN(widths[TEXT], text_filters)
             widths[TEXT] = self.cnn.width
-        self.project = nn.ModuleDict({name: nn.Linear(width, dim) for name, width in widths.items()})
+        self.project = nn.ModuleDict({name: Linear(width, dim) for name, width in widths.items()})
         self.attention: nn.Sequential | None = None
         if len(widths) > 1:
             # a bias of the scores would be the same for all modalities, and the softmax would take it away
-            self.attention = nn.Sequential(
-                nn.Linear(dim, attention_dim), nn.Tanh(), nn.Linear(attention_dim, 1, bias=False)
-            )
+            self.attention = nn.Sequential(Linear(dim, attention_dim), nn.Tanh(), Linear(attention_dim, 1, bias=False))
         self.heads = Heads(dim * (len(widths) if fusion == "concat" else 1), tasks)
 
     def forward(self, batch: Batch) -> ModelOutput:

@@ -39,6 +39,7 @@ from affectus.models.space import DROPOUT, one_of
 from affectus.nn.dropping import Dropout
 from affectus.nn.lstm import LSTM
 from affectus.nn.masking import zero_masked
+from affectus.nn.matmul import Linear
 from affectus.nn.stepping import equal_parts
 from affectus.nn.subnets import Subnets
 from affectus.objectives import Task
@@ -57,7 +58,7 @@ class _ConvolutionNet(nn.Module):
         self.convolution = nn.Conv1d(dim, filters, KERNEL)
         self.pool = nn.MaxPool1d(POOL)
         self.drop = Dropout(dropout)
-        self.dense = nn.Linear(filters * ((steps - KERNEL + 1) // POOL), dense)
+        self.dense = Linear(filters * ((steps - KERNEL + 1) // POOL), dense)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """Map (B, T, dim) and its mask (B, T) to (B, dense)."""
@@ -73,7 +74,7 @@ class _RecurrentNet(nn.Module):
         super().__init__()
         self.recurrent = LSTM(dim, hidden, bidirectional=True)
         self.drop = Dropout(dropout)
-        self.dense = nn.Linear(self.recurrent.width, dense)
+        self.dense = Linear(self.recurrent.width, dense)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """Map (B, T, dim) and its mask (B, T) to (B, dense)."""
@@ -182,7 +183,7 @@ class LFDNN(Model):
             self.subnets = Subnets(self.inputs, sizes, text_out=text_out, dropout=dropout)
             self.drop = Dropout(fusion_dropout)
             width = sum(self.subnets.widths.values())
-            self.layers = nn.ModuleList([nn.Linear(width, dense), nn.Linear(dense, dense)])
+            self.layers = nn.ModuleList([Linear(width, dense), Linear(dense, dense)])
             self.heads = Heads(dense, tasks)
             return
         least = KERNEL + POOL - 1
@@ -198,7 +199,7 @@ class LFDNN(Model):
         )
         self.unimodal_heads = nn.ModuleDict({name: Heads(dense, tasks) for name in self.inputs})
         self.weighing = nn.ModuleDict(
-            {task.name: nn.Linear(len(self.inputs) * task.outputs, task.outputs) for task in tasks}
+            {task.name: Linear(len(self.inputs) * task.outputs, task.outputs) for task in tasks}
         )
 
     def forward(self, batch: Batch) -> ModelOutput:

@@ -27,6 +27,7 @@ from affectus.batches.batch import Batch
 from affectus.models.base import Heads, Model, ModelOutput, Paper, check_choice, check_share, register_model
 from affectus.models.space import DROPOUT, Whole, one_of
 from affectus.nn.dropping import dropout
+from affectus.nn.matmul import Linear
 from affectus.nn.stepping import StackedInputs, in_step
 from affectus.nn.tracing import State, run_steps
 from affectus.objectives import Task
@@ -48,11 +49,11 @@ class MultiAttentionBlock(nn.Module):
     def __init__(self, modalities: int, hidden: int, *, attentions: int, reduced: int, code: int, joint: bool) -> None:
         super().__init__()
         self.modalities, self.attentions, self.joint = modalities, attentions, joint
-        self.attend = nn.Linear(modalities * hidden, attentions * modalities * hidden)
+        self.attend = Linear(modalities * hidden, attentions * modalities * hidden)
         bound = 1 / math.sqrt(attentions * hidden)
         self.reduce = nn.Parameter(torch.empty(modalities, attentions * hidden, reduced).uniform_(-bound, bound))
         self.reduce_bias = nn.Parameter(torch.zeros(modalities, 1, reduced))
-        self.code = nn.Linear(modalities * reduced, code)
+        self.code = Linear(modalities * reduced, code)
 
     def forward(self, h: Tensor) -> tuple[Tensor, Tensor]:
         """Attend.
@@ -129,7 +130,7 @@ class MARN(Model):
             bias.data[hidden : 2 * hidden] = 1.0  # the forget gate
         bound = 1 / math.sqrt(hidden)
         self.recurrent = nn.Parameter(torch.empty(views, hidden, 4 * hidden).uniform_(-bound, bound))  # U
-        self.hybrid = nn.Linear(code, views * 4 * hidden, bias=False)  # V of all modalities
+        self.hybrid = Linear(code, views * 4 * hidden, bias=False)  # V of all modalities
         self.attention = MultiAttentionBlock(
             views, hidden, attentions=attentions, reduced=reduced, code=code, joint=softmax == "joint"
         )

@@ -25,6 +25,7 @@ from affectus.models.base import Heads, Model, ModelOutput, Paper, check_share, 
 from affectus.models.options import check_size, modality_values
 from affectus.models.space import Real, one_of
 from affectus.nn.dropping import Dropout
+from affectus.nn.matmul import Linear
 from affectus.nn.memory import GatedMemory
 from affectus.nn.stepping import in_step
 from affectus.nn.systems import LSTMSystem
@@ -163,10 +164,10 @@ class MFN(Model):
         total = sum(sizes.values())
         self.system = LSTMSystem(self.inputs, sizes, cells=True)
         self.attention = nn.Sequential(
-            nn.Linear(2 * total, attention),
+            Linear(2 * total, attention),
             nn.ReLU(),
             Dropout(attention_dropout),
-            nn.Linear(attention, 2 * total),
+            Linear(attention, 2 * total),
         )
         self.memory = GatedMemory(
             2 * total,
@@ -178,7 +179,7 @@ class MFN(Model):
             retain_dropout=retain_dropout,
             update_dropout=update_dropout,
         )
-        self.dense = nn.Linear(total + memory, dense)
+        self.dense = Linear(total + memory, dense)
         self.drop = Dropout(dropout)
         self.heads = Heads(dense, tasks)
 

@@ -34,6 +34,7 @@ from affectus.models.space import DROPOUT, one_of
 from affectus.nn.dropping import Dropout
 from affectus.nn.lstm import LSTM
 from affectus.nn.masking import first_real, masked_mean, zero_masked
+from affectus.nn.matmul import Linear
 from affectus.nn.packing import Packing
 from affectus.nn.tracing import apart
 from affectus.nn.transformer import PostNormBlock
@@ -228,14 +229,14 @@ class MISA(Model):
             if name != TEXT or text == "recurrent":
                 self.readers[name] = _Reader(width, hidden or width)
                 entering = 4 * (hidden or width)
-            self.project[name] = nn.Sequential(nn.Linear(entering, dim), nn.ReLU(), nn.LayerNorm(dim))
-        self.private = nn.ModuleDict({name: nn.Linear(dim, dim) for name in names})
-        self.shared = nn.Linear(dim, dim)
+            self.project[name] = nn.Sequential(Linear(entering, dim), nn.ReLU(), nn.LayerNorm(dim))
+        self.private = nn.ModuleDict({name: Linear(dim, dim) for name in names})
+        self.shared = Linear(dim, dim)
         # what has no loss is not trained, so it is not there
         rebuilt = names if reconstruction_weight else ()
-        self.reconstruct = nn.ModuleDict({name: nn.Linear(dim, dim) for name in rebuilt})
+        self.reconstruct = nn.ModuleDict({name: Linear(dim, dim) for name in rebuilt})
         self.encoder = PostNormBlock(dim, heads, ffn, dropout=encoder_dropout)
-        self.fusion = nn.Sequential(nn.Linear(2 * len(names) * dim, len(names) * dim), Dropout(dropout), nn.ReLU())
+        self.fusion = nn.Sequential(Linear(2 * len(names) * dim, len(names) * dim), Dropout(dropout), nn.ReLU())
         self.heads = Heads(len(names) * dim, tasks)
 
     def forward(self, batch: Batch) -> ModelOutput:

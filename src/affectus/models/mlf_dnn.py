@@ -25,6 +25,7 @@ from affectus.models.options import check_size, modality_values
 from affectus.models.space import DROPOUT, one_of
 from affectus.models.unimodal import UnimodalHeads, net_groups, others
 from affectus.nn.dropping import Dropout
+from affectus.nn.matmul import Linear
 from affectus.nn.subnets import Subnets
 from affectus.objectives import Task
 from affectus.vocabulary import View
@@ -105,7 +106,7 @@ class MLFDNN(Model):
         sizes = modality_values("widths", self.inputs, hidden, widths, check_size)
         self.subnets = Subnets(self.inputs, sizes, text_out=text_out, dropout=dropout)
         self.drop = Dropout(fusion_dropout)
-        self.layers = nn.ModuleList([nn.Linear(sum(self.subnets.widths.values()), dense), nn.Linear(dense, dense)])
+        self.layers = nn.ModuleList([Linear(sum(self.subnets.widths.values()), dense), Linear(dense, dense)])
         self.heads = Heads(dense, tasks)
         self.unimodal = UnimodalHeads(
             self.subnets.widths,

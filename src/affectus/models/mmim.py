@@ -51,6 +51,7 @@ from affectus.models.space import DROPOUT, one_of
 from affectus.nn.dropping import Dropout
 from affectus.nn.lstm import LSTM
 from affectus.nn.masking import first_real, masked_mean, zero_masked
+from affectus.nn.matmul import Linear
 from affectus.nn.table import RecentRows
 from affectus.objectives import Task
 from affectus.vocabulary import TEXT, View
@@ -66,7 +67,7 @@ class _Encoder(nn.Module):
     def __init__(self, dim: int, hidden: int, out: int) -> None:
         super().__init__()
         self.recurrent = LSTM(dim, hidden, bidirectional=True)
-        self.layer = nn.Linear(2 * hidden, out)
+        self.layer = Linear(2 * hidden, out)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """Map (B, T, dim) to (B, out), zero without a real step."""
@@ -78,7 +79,7 @@ class _Gaussian(nn.Module):
 
     def __init__(self, x: int, y: int) -> None:
         super().__init__()
-        self.mean, self.logvar = (nn.Sequential(nn.Linear(x, y), nn.ReLU(), nn.Linear(y, y)) for _ in range(2))
+        self.mean, self.logvar = (nn.Sequential(Linear(x, y), nn.ReLU(), Linear(y, y)) for _ in range(2))
 
     def forward(self, x: Tensor, y: Tensor, *, normalised: bool) -> Tensor:
         """Log-likelihood (B,) of y (B, d), without its constant; without the log-variance too if not ``normalised``."""
@@ -96,7 +97,7 @@ class _Projection(nn.Module):
 
     def __init__(self, dim: int, out: int, *, fixed: bool) -> None:
         super().__init__()
-        layer = nn.Linear(dim, out)
+        layer = Linear(dim, out)
         nn.init.xavier_normal_(layer.weight)
         if fixed:
             self.register_buffer("weight", layer.weight.detach())
@@ -229,13 +230,11 @@ class MMIM(Model):
                 self._dims[name] = int(ends[name])
                 self.encoders[name] = _Encoder(width, int(states[name]), self._dims[name])
         dims, total = self._dims, sum(self._dims.values())
-        self.fusion = nn.Sequential(
-            Dropout(dropout), nn.Linear(total, dense), nn.Tanh(), nn.Linear(dense, dense), nn.Tanh()
-        )
+        self.fusion = nn.Sequential(Dropout(dropout), Linear(total, dense), nn.Tanh(), Linear(dense, dense), nn.Tanh())
         self.heads = Heads(dense, tasks)
         # what has no loss is not trained, so it is not there
         told = self.inputs if contrast_weight else ()
-        self.predict = nn.ModuleDict({name: nn.Linear(dense, dims[name]) for name in told})
+        self.predict = nn.ModuleDict({name: Linear(dense, dims[name]) for name in told})
         pairs = _pairs(tuple(self.inputs), all_pairs) if information_weight else []
         self.gaussians = nn.ModuleDict({f"{x}_{y}": _Gaussian(dims[x], dims[y]) for x, y in pairs})
         for parameter in self.parameters():

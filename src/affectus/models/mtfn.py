@@ -25,6 +25,7 @@ from affectus.models.space import DROPOUT, one_of
 from affectus.models.tfn import check_product, within_range
 from affectus.models.unimodal import UnimodalHeads, net_groups, others
 from affectus.nn.dropping import LargeDropout
+from affectus.nn.matmul import Linear
 from affectus.nn.product import product_layer
 from affectus.nn.subnets import Subnets, subnet_widths
 from affectus.objectives import Task
@@ -109,7 +110,7 @@ class MTFN(Model):
         width = check_product(subnet_widths(sizes, text_out), dense, "mlmf")
         self.subnets = Subnets(self.inputs, sizes, text_out=text_out, dropout=dropout)
         self.drop = LargeDropout(fusion_dropout)
-        self.layers = nn.ModuleList([nn.Linear(width, dense), nn.Linear(dense, dense)])
+        self.layers = nn.ModuleList([Linear(width, dense), Linear(dense, dense)])
         self.heads = Heads(dense, tasks)
         self.bounded = bounded
         self.unimodal = UnimodalHeads(

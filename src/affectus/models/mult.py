@@ -33,6 +33,7 @@ from affectus.models.space import DROPOUT, Real, Whole, one_of
 from affectus.nn.convolution import NarrowingConv1d
 from affectus.nn.dropping import Dropout
 from affectus.nn.masking import real_steps, to_front, zero_masked
+from affectus.nn.matmul import Linear
 from affectus.nn.transformer import PreNormBlock, sinusoids
 from affectus.objectives import Task
 from affectus.vocabulary import TEXT, View
@@ -251,7 +252,7 @@ class MulT(Model):
         self.memory = nn.ModuleDict({name: transformer(name, width, max(layers, MEMORY_LAYERS)) for name in names})
         combined = len(names) * width
         self.residual = nn.Sequential(
-            nn.Linear(combined, combined), nn.ReLU(), Dropout(output_dropout), nn.Linear(combined, combined)
+            Linear(combined, combined), nn.ReLU(), Dropout(output_dropout), Linear(combined, combined)
         )
         self.heads = Heads(combined, tasks)
 

@@ -43,6 +43,7 @@ from affectus.models.unimodal import Branch
 from affectus.nn.dropping import Dropout
 from affectus.nn.lstm import LSTM
 from affectus.nn.masking import first_real, masked_mean, zero_masked
+from affectus.nn.matmul import Linear
 from affectus.nn.table import RowTable
 from affectus.objectives import Task
 from affectus.vocabulary import TEXT, View
@@ -56,7 +57,7 @@ class _Encoder(nn.Module):
 
     def __init__(self, dim: int, hidden: int, out: int, dropout: float) -> None:
         super().__init__()
-        self.recurrent, self.drop, self.layer = LSTM(dim, hidden), Dropout(dropout), nn.Linear(hidden, out)
+        self.recurrent, self.drop, self.layer = LSTM(dim, hidden), Dropout(dropout), Linear(hidden, out)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """Map (B, T, dim) to (B, out), zero without a real step."""

@@ -27,6 +27,7 @@ from affectus.nn.attention import masked_softmax
 from affectus.nn.dropping import dropout
 from affectus.nn.gru import LastGRU
 from affectus.nn.masking import zero_masked
+from affectus.nn.matmul import Linear
 from affectus.nn.tracing import apart
 from affectus.objectives import Task
 from affectus.vocabulary import TEXT, View
@@ -42,7 +43,7 @@ class GatedTanh(nn.Module):
 
     def __init__(self, dim: int, width: int) -> None:
         super().__init__()
-        self.value, self.gate = nn.Linear(dim, width), nn.Linear(dim, width)
+        self.value, self.gate = Linear(dim, width), Linear(dim, width)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (..., dim) to (..., width)."""
@@ -62,7 +63,7 @@ class GuidedAttention(nn.Module):
         super().__init__()
         self.match = GatedTanh(dim + question, hidden)
         # a bias would be the same for all steps, and the softmax would take it away
-        self.score = nn.Linear(hidden, 1, bias=False)
+        self.score = Linear(hidden, 1, bias=False)
 
     @apart  # PyTorch 2.13 takes a stride of its gradient for fixed, and fails at another length
     def forward(self, steps: Tensor, mask: Tensor, question: Tensor) -> tuple[Tensor, Tensor]:

@@ -28,6 +28,7 @@ from affectus.models.base import Heads, Model, ModelOutput, Paper, check_share, 
 from affectus.models.options import check_size, modality_values
 from affectus.models.space import DROPOUT, one_of
 from affectus.nn.dropping import LargeDropout
+from affectus.nn.matmul import Linear
 from affectus.nn.product import product_layer
 from affectus.nn.subnets import Subnets, subnet_widths
 from affectus.objectives import Task, TaskKind
@@ -123,7 +124,7 @@ class TFN(Model):
         width = check_product(subnet_widths(sizes, text_out), post_fusion, "lmf", "post_fusion")
         self.subnets = Subnets(self.inputs, sizes, text_out=text_out, dropout=dropout)
         self.drop = LargeDropout(fusion_dropout)
-        self.layers = nn.ModuleList([nn.Linear(width, post_fusion), nn.Linear(post_fusion, post_fusion)])
+        self.layers = nn.ModuleList([Linear(width, post_fusion), Linear(post_fusion, post_fusion)])
         self.heads = Heads(post_fusion, tasks)
         self.bounded = bounded
 

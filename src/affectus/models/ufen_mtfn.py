@@ -42,6 +42,7 @@ from affectus.nn.crossmodal import CrossModalAttention
 from affectus.nn.dropping import Dropout
 from affectus.nn.gru import BiGRU
 from affectus.nn.masking import masked_mean, zero_masked
+from affectus.nn.matmul import Linear
 from affectus.nn.multihead import MultiHeadAttention
 from affectus.nn.transformer import HalfNormBlock
 from affectus.objectives import Task
@@ -86,7 +87,7 @@ class _UFEN(nn.Module):
         # Table 2: one head
         gates = [MultiHeadAttention(out, 1, dropout=attention_dropout) for out in outputs] if self_attention else []
         self.gates = nn.ModuleList(gates[:1] if shared_attention else gates)
-        self.unpooling = nn.ModuleList(nn.Linear(out, width) for out in outputs)
+        self.unpooling = nn.ModuleList(Linear(out, width) for out in outputs)
         self.drop = Dropout(dropout)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
@@ -245,7 +246,7 @@ class UFENMTFN(Model):
                 for name, width in self.inputs.items()
             }
         )
-        self.project = nn.ModuleDict({name: nn.Linear(dim, dim) for name in self.inputs})
+        self.project = nn.ModuleDict({name: Linear(dim, dim) for name in self.inputs})
         self.cross_modal: CrossModalAttention | None = None
         tokens = len(self.inputs)
         if cross_modal:

@@ -11,6 +11,7 @@ from affectus.errors import AffectusError, unknown_name
 from affectus.models.base import Heads, ModelOutput, ParameterGroup, check_choice, check_share
 from affectus.models.options import check_number, check_positive, check_size, modality_values
 from affectus.nn.dropping import Dropout
+from affectus.nn.matmul import Linear
 from affectus.objectives import Task
 from affectus.vocabulary import KNOWN_MODALITIES
 
@@ -30,7 +31,7 @@ class Branch(nn.Module):
 
     def __init__(self, dim: int, dense: int, tasks: Sequence[Task], dropout: float) -> None:
         super().__init__()
-        self.drop, self.first, self.second = Dropout(dropout), nn.Linear(dim, dense), nn.Linear(dense, dense)
+        self.drop, self.first, self.second = Dropout(dropout), Linear(dim, dense), Linear(dense, dense)
         self.heads = Heads(dense, tasks)
 
     def forward(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from affectus.nn.dropping import Dropout
 from affectus.nn.masking import zero_masked
+from affectus.nn.matmul import Linear
 from affectus.nn.recurrent import BiGRUs
 
 
@@ -55,11 +56,11 @@ class ContextualEncoder(nn.Module):
         else:
             self.alone = nn.ModuleDict(
                 {
-                    name: nn.Sequential(Dropout(input_dropout), nn.Linear(dim, 2 * hidden), nn.Tanh())
+                    name: nn.Sequential(Dropout(input_dropout), Linear(dim, 2 * hidden), nn.Tanh())
                     for name, dim in inputs.items()
                 }
             )
-        self.dense = nn.ModuleDict({name: nn.Linear(2 * hidden, dense) for name in inputs})
+        self.dense = nn.ModuleDict({name: Linear(2 * hidden, dense) for name in inputs})
         self.drop = Dropout(dropout)
 
     def forward(self, features: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> dict[str, Tensor]:

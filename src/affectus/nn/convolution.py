@@ -5,6 +5,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from affectus.nn.masking import real_steps, zero_masked
+from affectus.nn.matmul import linear
 from affectus.nn.tracing import is_plain
 
 
@@ -65,7 +66,7 @@ class NarrowingConv1d(nn.Module):
         """
         kernel = self.layer.kernel_size[0]
         if kernel == 1:  # a linear layer, and faster as one
-            return F.linear(x, self.layer.weight.squeeze(2)), lengths
+            return linear(x, self.layer.weight.squeeze(2)), lengths
         # in plain form what is too much stays, and is masked
         filled = F.pad(x, (0, 0, 0, kernel - 1 if is_plain() else max(kernel - x.shape[1], 0)))
         y = self.layer(filled.transpose(1, 2)).transpose(1, 2)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from affectus.nn.dropping import Dropout
+from affectus.nn.matmul import Linear
 
 
 class FeedForward(nn.Module):
@@ -20,7 +21,7 @@ class FeedForward(nn.Module):
         super().__init__()
         layers: list[nn.Module] = []
         for entering, leaving in zip((dim, *widths), widths, strict=False):
-            layers += [nn.Linear(entering, leaving), nn.ReLU(), Dropout(dropout)]
+            layers += [Linear(entering, leaving), nn.ReLU(), Dropout(dropout)]
         self.layers = nn.Sequential(*layers)
         self.width = widths[-1]
 

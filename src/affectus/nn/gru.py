@@ -14,6 +14,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from affectus.nn.kernels import Arrays, kernels_for, through
 from affectus.nn.masking import to_front, zero_masked
+from affectus.nn.matmul import matmul
 from affectus.nn.packing import Packing, steps_before
 from affectus.nn.precision import in_full
 from affectus.nn.tracing import State, Stepped, apart, is_plain, run_steps
@@ -150,7 +151,7 @@ class _PackedSteps(torch.autograd.Function):
         """Run; the arguments are those of :func:`gru_with_dropout`, with the biases of :class:`_Steps`."""
         kernels, hidden = kernels_for(x), recurrent.shape[1]
         assert kernels is not None
-        gates = torch.addmm(bias, x, inner.T)  # turned into the gates' values
+        gates = matmul(x, inner.T, bias)  # turned into the gates' values
         states, product = (x.new_empty(len(x), hidden) for _ in range(2))
         seen = None if keep is None else torch.zeros_like(states)
         arrays = Arrays(
@@ -195,9 +196,9 @@ class _PackedSteps(torch.autograd.Function):
         through(kernels, "gru_back", arrays, sizes, [recurrent[:both], recurrent[both:]], len(x))
         if seen is None:
             seen = steps_before(states, sizes)
-        grad_recurrent = torch.cat([slopes[:, :both].T @ seen, of_product.T @ seen])
-        grad_x = slopes @ inner if ctx.needs_input_grad[0] else None
-        return grad_x, slopes.T @ x, slopes.sum(dim=0), grad_recurrent, of_product.sum(dim=0), None, None
+        grad_recurrent = torch.cat([matmul(slopes[:, :both].T, seen), matmul(of_product.T, seen)])
+        grad_x = matmul(slopes, inner) if ctx.needs_input_grad[0] else None
+        return grad_x, matmul(slopes.T, x), slopes.sum(dim=0), grad_recurrent, of_product.sum(dim=0), None, None
 
 
 def _states(layer: nn.GRU, x: Tensor, suffixes: tuple[str, ...]) -> Tensor:

@@ -17,6 +17,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 from affectus.nn.dropping import draw_factors
 from affectus.nn.kernels import Arrays, kernels_for, through
+from affectus.nn.matmul import matmul
 from affectus.nn.packing import Packing, steps_before
 from affectus.nn.precision import in_full
 from affectus.nn.tracing import State, Stepped, apart, is_plain, run_steps
@@ -259,9 +260,9 @@ class _Steps(torch.autograd.Function):
         # filled with W x + b, and turned into the gates' values step by step
         product = None
         if scale is None or shift is None:
-            gates = torch.addmm(bias, x, inner.T)  # (N, 4 * hidden)
+            gates = matmul(x, inner.T, bias)  # (N, 4 * hidden)
         else:
-            product = x @ inner.T
+            product = matmul(x, inner.T)
             gates = torch.addcmul(torch.addr(bias, shift, inner.sum(dim=1)), product, scale.unsqueeze(1))
         states, cells = x.new_empty(len(x), hidden), x.new_empty(len(x), hidden)
         squashed = x.new_empty(len(x), hidden)  # tanh(c')
@@ -307,14 +308,14 @@ class _Steps(torch.autograd.Function):
         else:
             slopes = _backward_compiled(kernels, course, grad_states, grad_cells)
         seen = steps_before(states, ctx.sizes) if keep is None else ctx.seen
-        grad_bias, grad_recurrent = slopes.sum(dim=0), slopes.T @ seen
+        grad_bias, grad_recurrent = slopes.sum(dim=0), matmul(slopes.T, seen)
         grad_scale = grad_shift = shifted = None
         if product is not None:
             grad_scale, grad_shift = torch.linalg.vecdot(slopes, product), slopes @ inner.sum(dim=1)
             shifted = slopes.T @ shift
             slopes.mul_(scale.unsqueeze(1))
-        grad_x = slopes @ inner if ctx.needs_input_grad[0] else None
-        grad_inner = slopes.T @ x
+        grad_x = matmul(slopes, inner) if ctx.needs_input_grad[0] else None
+        grad_inner = matmul(slopes.T, x)
         if shifted is not None:
             grad_inner += shifted.unsqueeze(1)
         return grad_x, grad_inner, grad_bias, grad_recurrent, None, grad_scale, grad_shift, None

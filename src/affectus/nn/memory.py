@@ -5,10 +5,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
-from torch.nn import functional as F
 
 from affectus.nn.dropping import Dropout, draw_factors
 from affectus.nn.kernels import Arrays, kernels_for, through
+from affectus.nn.matmul import Linear, linear, matmul
 from affectus.nn.packing import Packing, steps_before
 from affectus.nn.precision import in_full
 from affectus.nn.tracing import State, run_steps
@@ -45,17 +45,17 @@ class GatedMemory(nn.Module):
     ) -> None:
         super().__init__()
         self.candidate = nn.Sequential(
-            nn.Linear(dim, candidate), nn.ReLU(), Dropout(candidate_dropout), nn.Linear(candidate, size), nn.Tanh()
+            Linear(dim, candidate), nn.ReLU(), Dropout(candidate_dropout), Linear(candidate, size), nn.Tanh()
         )
-        self.retain_in, self.retain_out = nn.Linear(dim + size, retain), nn.Linear(retain, size)
-        self.update_in, self.update_out = nn.Linear(dim + size, update), nn.Linear(update, size)
+        self.retain_in, self.retain_out = Linear(dim + size, retain), Linear(retain, size)
+        self.update_in, self.update_out = Linear(dim + size, update), Linear(update, size)
         self.dropouts = (retain_dropout, update_dropout)
 
     def forward(self, rows: Tensor, packing: Packing) -> Tensor:
         """Map packed rows (N, dim) to the memory after each of them (N, size)."""
         dim = rows.shape[1]
         inner = torch.cat([self.retain_in.weight, self.update_in.weight])
-        seen = F.linear(rows, inner[:, :dim], torch.cat([self.retain_in.bias, self.update_in.bias]))
+        seen = linear(rows, inner[:, :dim], torch.cat([self.retain_in.bias, self.update_in.bias]))
         keep = None
         if self.training and any(self.dropouts):
             layers = (self.retain_in, self.update_in)
@@ -229,10 +229,10 @@ class _Steps(torch.autograd.Function):
         return (
             grad_hidden,
             grad_candidate,
-            grad_hidden.T @ previous,
-            slopes[:, :size].T @ hidden[:, :first],
+            matmul(grad_hidden.T, previous),
+            matmul(slopes[:, :size].T, hidden[:, :first]),
             slopes[:, :size].sum(dim=0),
-            slopes[:, size:].T @ hidden[:, first:],
+            matmul(slopes[:, size:].T, hidden[:, first:]),
             slopes[:, size:].sum(dim=0),
             None,
             None,

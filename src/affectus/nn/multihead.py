@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from affectus.nn.dropping import LEVELS, draw_kept
+from affectus.nn.matmul import Linear
 from affectus.nn.precision import in_full
 from affectus.nn.tracing import is_plain
 
@@ -79,10 +80,10 @@ class MultiHeadAttention(nn.Module):
     def __init__(self, dim: int, heads: int, *, dropout: float = 0.0) -> None:
         super().__init__()
         self.heads, self.dropout = heads, dropout
-        self.query, self.value = nn.Linear(dim, dim), nn.Linear(dim, dim)
+        self.query, self.value = Linear(dim, dim), Linear(dim, dim)
         # a bias of the keys would add the same to every score of a row, which the softmax takes away
-        self.key = nn.Linear(dim, dim, bias=False)
-        self.out = nn.Linear(dim, dim)
+        self.key = Linear(dim, dim, bias=False)
+        self.out = Linear(dim, dim)
 
     def forward(
         self, x: Tensor, y: Tensor, keys: Tensor, *, values: Tensor | None = None, reach: Tensor | None = None

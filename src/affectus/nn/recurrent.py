@@ -17,6 +17,7 @@ from affectus.nn.choosing import choose
 from affectus.nn.gru import gru_with_dropout
 from affectus.nn.kernels import kernels_for
 from affectus.nn.lstm import lstm_with_dropout
+from affectus.nn.matmul import Linear
 from affectus.nn.packing import Packing
 from affectus.nn.tracing import State, Stepped, apart, run_steps
 
@@ -57,7 +58,7 @@ class _BiRecurrents(nn.Module):
         self.gate = hard_sigmoid if hard_gates else torch.sigmoid
         width = self.blocks * hidden
         # columns: the blocks of the forward direction, then those of the backward one
-        self.input_layers = nn.ModuleDict({name: nn.Linear(dim, 2 * width) for name, dim in inputs.items()})
+        self.input_layers = nn.ModuleDict({name: Linear(dim, 2 * width) for name, dim in inputs.items()})
         self.recurrent = nn.Parameter(torch.empty(2 * len(self.names), hidden, width))
         self.reset_parameters()
 

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from affectus.nn.kernels import own_kernels
 from affectus.nn.masking import in_front, to_front, zero_masked
+from affectus.nn.matmul import Linear
 from affectus.nn.tracing import is_plain
 from affectus.vocabulary import TEXT, View
 
@@ -123,7 +124,7 @@ class StackedInputs(nn.Module):
 
     def __init__(self, inputs: Mapping[str, int], width: int) -> None:
         super().__init__()
-        self.layers = nn.ModuleDict({name: nn.Linear(dim, width) for name, dim in inputs.items()})
+        self.layers = nn.ModuleDict({name: Linear(dim, width) for name, dim in inputs.items()})
 
     def forward(self, features: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Project.

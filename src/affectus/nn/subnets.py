@@ -12,6 +12,7 @@ from affectus.batches.batch import Batch
 from affectus.nn.dropping import Dropout
 from affectus.nn.lstm import LSTM
 from affectus.nn.masking import zero_masked
+from affectus.nn.matmul import Linear
 from affectus.nn.normalization import MaskedBatchNorm
 from affectus.nn.pooling import utterance_means
 from affectus.vocabulary import TEXT
@@ -30,7 +31,7 @@ class MeanNet(nn.Module):
         super().__init__()
         self.norm = MaskedBatchNorm(dim)
         self.drop = Dropout(dropout)
-        self.layers = nn.ModuleList(nn.Linear(width, hidden) for width in (dim, hidden, hidden))
+        self.layers = nn.ModuleList(Linear(width, hidden) for width in (dim, hidden, hidden))
 
     def forward(self, mean: Tensor, present: Tensor) -> Tensor:
         """Map (B, dim) to (B, hidden), zero where not ``present`` (B,)."""
@@ -54,7 +55,7 @@ class LastStateNet(nn.Module):
         super().__init__()
         self.recurrent = LSTM(dim, hidden)
         self.drop = Dropout(dropout)
-        self.layer = nn.Linear(hidden, out)
+        self.layer = Linear(hidden, out)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """Map (B, T, dim) and its mask (B, T) to (B, out), zero without a real step."""

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from affectus.nn.dropping import Dropout
+from affectus.nn.matmul import Linear
 from affectus.nn.multihead import MultiHeadAttention
 
 
@@ -27,7 +28,7 @@ class HalfNormBlock(nn.Module):
         super().__init__()
         self.attention = MultiHeadAttention(dim, heads, dropout=attention_dropout)
         self.norm = nn.LayerNorm(dim)
-        self.feed_forward = nn.Sequential(nn.Linear(dim, hidden), nn.ReLU(), Dropout(dropout), nn.Linear(hidden, dim))
+        self.feed_forward = nn.Sequential(Linear(dim, hidden), nn.ReLU(), Dropout(dropout), Linear(hidden, dim))
 
     def forward(self, x: Tensor, memory: Tensor, keys: Tensor) -> Tensor:
         """Map (B, T, dim), which attends to ``memory`` (B, S, dim) where ``keys`` (B, S) is True."""
@@ -52,7 +53,7 @@ class PostNormBlock(nn.Module):
         super().__init__()
         self.attention = MultiHeadAttention(dim, heads, dropout=dropout)
         self.norms = nn.ModuleList(nn.LayerNorm(dim) for _ in range(2))
-        self.feed_forward = nn.Sequential(nn.Linear(dim, hidden), nn.ReLU(), Dropout(dropout), nn.Linear(hidden, dim))
+        self.feed_forward = nn.Sequential(Linear(dim, hidden), nn.ReLU(), Dropout(dropout), Linear(hidden, dim))
         self.drop = Dropout(dropout)
 
     def forward(self, x: Tensor, keys: Tensor) -> Tensor:
@@ -79,9 +80,7 @@ class PreNormBlock(nn.Module):
         super().__init__()
         self.attention = MultiHeadAttention(dim, heads, dropout=attention_dropout)
         self.norms = nn.ModuleList(nn.LayerNorm(dim) for _ in range(2))
-        self.feed_forward = nn.Sequential(
-            nn.Linear(dim, 4 * dim), nn.ReLU(), Dropout(relu_dropout), nn.Linear(4 * dim, dim)
-        )
+        self.feed_forward = nn.Sequential(Linear(dim, 4 * dim), nn.ReLU(), Dropout(relu_dropout), Linear(4 * dim, dim))
         self.drop = Dropout(dropout)
         self.reset_parameters()
 

@@ -26,6 +26,7 @@ FUNCTIONS = {
     **{"lstm": 4, "lstm_back": 5, "gru": 5, "gru_back": 6, "memory": 7, "memory_back": 8},
     **{"product": 1, "product_back": 1, "pack": 6, "weigh": 1, "weigh_back": 1},
     **{"means": 7, "gather": 1, "gather_back": 1, "moments": 4, "attend": 1, "attend_back": 1},
+    "matmul": 13,
 }
 """How many numbers and addresses each takes after its first argument, :class:`Arrays` or an address."""
 PANEL = 32
@@ -133,6 +134,17 @@ def own_kernels(*arrays: Tensor) -> Any | None:
     return None if None in found else found[0]
 
 
+@functools.cache
+def multiplies() -> bool:
+    """True where large products are faster by the kernels than by PyTorch's library.
+
+    That is Intel's, which takes the instructions of AVX2 on a processor of another maker, whatever it has.
+    """
+    name, found = _load()
+    intel: bool = torch.backends.mkl.is_available()  # type: ignore[no-untyped-call]
+    return found is not None and name == "avx512" and intel and bool(found.is_foreign())
+
+
 _off = False
 
 
@@ -164,6 +176,7 @@ def _load() -> tuple[str, Any | None]:
         for function, arguments in FUNCTIONS.items():
             getattr(found, function).restype = None
             getattr(found, function).argtypes = [ctypes.c_void_p] + [ctypes.c_long] * arguments
+        found.is_foreign.restype, found.is_foreign.argtypes = ctypes.c_long, []
         found.use_threads(_starter())
         return name, found
     return NONE, None

@@ -8,6 +8,7 @@
    (base.h), and what asks for weights ahead and writes past the cache (fusion.h). */
 
 #include "fusion.h"
+#include "matmul.h"
 #include "recurrences.h"
 #include "rows.h"
 
