@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from affectus.cli.doctor import _kernels
-from affectus.nn import kernels
+from affectus.nn import kernels, matmul
 from affectus.nn.choosing import choose
 from affectus.nn.dropping import LargeDropout
 from affectus.nn.gru import BiGRU, LastGRU
@@ -38,6 +38,10 @@ def both(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Cal
         loaded = kernels._load.__wrapped__()
         assert loaded[0] == "avx2"
         monkeypatch.setattr(kernels, "_load", lambda: loaded)
+    # products too, on any processor and of any size
+    monkeypatch.setattr(matmul, "multiplies", lambda: True)
+    for limit in ("LEAST", "WORTH", "WORTH_OF_LAYER"):
+        monkeypatch.setattr(matmul, limit, 1)
 
     def compare(run: Callable[[], Results]) -> None:
         torch.manual_seed(0)
@@ -394,5 +398,9 @@ def test_doctor_tells_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
     part = _kernels()
     assert part.optional
     assert part.ready is (kernels.level() != kernels.NONE)
+    monkeypatch.setattr(kernels, "level", lambda: "avx512")
+    for products, said in ((True, "for avx512, large products too"), (False, "for avx512")):
+        monkeypatch.setattr(kernels, "multiplies", lambda products=products: products)
+        assert _kernels().found == said
     monkeypatch.setattr(kernels, "level", lambda: kernels.NONE)
     assert "python -m affectus.nn.kernels" in str(_kernels().remedy)

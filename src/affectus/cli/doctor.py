@@ -64,11 +64,11 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] 
 def _kernels() -> "Part":
     """Look at the compiled recurrences, without which everything works, but training takes longer."""
     from affectus.features.media.readiness import Part
-    from affectus.nn.kernels import NONE, level
+    from affectus.nn.kernels import NONE, in_use, level
 
     what = ("kernels", "faster training, compiled")
     if level() != NONE:
-        return Part(*what, ready=True, optional=True, found=f"for {level()}")
+        return Part(*what, ready=True, optional=True, found=f"for {in_use()}")
     remedy = "With a C compiler (or after `pip install ziglang`), on x86-64: python -m affectus.nn.kernels"
     return Part(*what, ready=False, optional=True, found="", problem="not compiled, or not for here", remedy=remedy)
 

@@ -80,7 +80,7 @@ class LinearChain(nn.Module):
         for layer in self.layers:
             assert isinstance(layer, nn.Linear)
             bias = layer.bias if bias is None else layer.weight @ bias + layer.bias
-            weight = layer.weight if weight is None else layer.weight @ weight
+            weight = layer.weight if weight is None else linear(layer.weight, weight.T)
         assert weight is not None
         return linear(x, weight, bias)
 

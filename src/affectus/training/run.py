@@ -32,6 +32,7 @@ from safetensors.numpy import load_file as load_arrays
 from safetensors.numpy import save_file as save_arrays
 
 import affectus
+from affectus.allocation import keeping_freed_memory
 from affectus.batches import Batch, Loader, Scaler, choose_modalities, fit_scaler
 from affectus.corpus import Corpus, load_corpus
 from affectus.errors import AffectusError, unknown_name
@@ -339,7 +340,7 @@ def train_run(
         unlabelled=None if unlabelled is None else CorpusIdentity(name=unlabelled.name, sha256=unlabelled_identity),
         versions=_versions(text),
     )
-    with lock_folder(out), torch_threads(threads):
+    with lock_folder(out), torch_threads(threads), keeping_freed_memory():
         _open_run(out, file)
         pending = []
         for seed in config.seeds:
@@ -392,7 +393,7 @@ def train_run(
 def _versions(text: RunText | None) -> dict[str, str]:
     packages = (*PACKAGES, "transformers") if text is not None else PACKAGES
     found = {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in packages}
-    return found | {"kernels": kernels.level()}
+    return found | {"kernels": kernels.in_use()}
 
 
 def _rows_to_encode(corpus: Corpus, settings: TrainingSettings) -> npt.NDArray[np.int64]:
@@ -567,7 +568,7 @@ def _help_fit(
             end = _SeedEnd(end.seed, RuntimeError("".join(traceback.format_exception(end.error))))
         events.put(end)
 
-    with torch_threads(order.threads):
+    with torch_threads(order.threads), keeping_freed_memory():
         text = None
         if order.file.text is not None:
             text = open_text(config.training, order.device, expected=order.file.text)

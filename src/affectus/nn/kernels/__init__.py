@@ -116,6 +116,11 @@ def level() -> str:
     return _load()[0]
 
 
+def in_use() -> str:
+    """Return what runs and ``affectus doctor`` tell of the kernels: the level, and whether products are theirs."""
+    return f"{level()}, large products too" if multiplies() else level()
+
+
 def kernels_for(x: Tensor) -> Any | None:
     """Return the library for rows such as these, None where PyTorch's operators have to do, as in plain form.
 

@@ -209,26 +209,53 @@ struct packing {
     long k, n, down, right;
 };
 
-#define STRETCH 16 /* rows whose numbers are put in place while they are in the nearest cache */
+#define STRETCH 16 /* numbers of a row that come with one reading of memory */
+
+/* Eight rows of eight numbers, as columns. */
+ROWS turn(const float *x, long down, float *to, const long width) {
+    __m256 r[8], s[8];
+    for (int i = 0; i < 8; i++) r[i] = _mm256_loadu_ps(x + i * down);
+    for (int i = 0; i < 8; i += 2) {
+        s[i] = _mm256_unpacklo_ps(r[i], r[i + 1]);
+        s[i + 1] = _mm256_unpackhi_ps(r[i], r[i + 1]);
+    }
+    for (int i = 0; i < 8; i += 4) {
+        r[i] = _mm256_shuffle_ps(s[i], s[i + 2], 0x44);
+        r[i + 1] = _mm256_shuffle_ps(s[i], s[i + 2], 0xee);
+        r[i + 2] = _mm256_shuffle_ps(s[i + 1], s[i + 3], 0x44);
+        r[i + 3] = _mm256_shuffle_ps(s[i + 1], s[i + 3], 0xee);
+    }
+    for (int i = 0; i < 4; i++) {
+        _mm256_storeu_ps(to + i * width, _mm256_permute2f128_ps(r[i], r[i + 4], 0x20));
+        _mm256_storeu_ps(to + (i + 4) * width, _mm256_permute2f128_ps(r[i], r[i + 4], 0x31));
+    }
+}
+
+/* Count rows of so many terms, element (i, j) at i * down + j * right, as (k, width); filled up with zeros. */
+ROWS arrange(const long width, const float *x, long down, long right, long count, long k, float *to) {
+    if (count < width) memset(to, 0, (size_t)(k * width) * sizeof(float));
+    if (down == 1) {
+        for (long j = 0; j < k; j++)
+            if (count == width)
+                memcpy(to + j * width, x + j * right, (size_t)width * sizeof(float));
+            else
+                memcpy(to + j * width, x + j * right, (size_t)count * sizeof(float));
+        return;
+    }
+    long whole = right == 1 ? count & ~7L : 0, even = k & ~7L;
+    for (long some = 0; some < even; some += STRETCH)
+        for (long i = 0; i < whole; i += 8)
+            for (long j = some; j < lesser(some + STRETCH, even); j += 8)
+                turn(x + i * down + j, down, to + j * width + i, width);
+    for (long i = 0; i < count; i++)
+        for (long j = i < whole ? even : 0; j < k; j++) to[j * width + i] = x[i * down + j * right];
+}
 
 static void pack_share(const void *work, long low, long high) {
     const struct packing *a = work;
-    for (long panel = low; panel < high; panel++) {
-        long first = panel * PANEL, count = lesser(a->n - first, PANEL), right = a->right;
-        const float *from = a->b + first * right;
-        float *packed = a->packed + panel * a->k * PANEL;
-        if (count < PANEL)
-            for (long j = 0; j < a->k * PANEL; j++) packed[j] = 0.0f;
-        if (right == 1) {
-            for (long j = 0; j < a->k; j++)
-                memcpy(packed + j * PANEL, from + j * a->down, (size_t)count * sizeof(float));
-            continue;
-        }
-        for (long some = 0; some < a->k; some += STRETCH)
-            for (long i = 0; i < count; i++) /* along what stands together, if anything does */
-                for (long j = some; j < lesser(some + STRETCH, a->k); j++)
-                    packed[j * PANEL + i] = from[j * a->down + i * right];
-    }
+    for (long panel = low; panel < high; panel++)
+        arrange(PANEL, a->b + panel * PANEL * a->right, a->right, a->down, lesser(PANEL, a->n - panel * PANEL), a->k,
+                a->packed + panel * a->k * PANEL);
 }
 
 /* Weights b (k, n), element (j, i) of which is at j * down + i * right, as panels of 32 columns, the last one filled up

@@ -17,26 +17,13 @@ struct matmul {
     long adding, m, n, k, a_down, a_right, b_down, b_right, c_down;
 };
 
-/* Count rows of so many terms, element (i, j) at i * down + j * right, as (k, width); filled up with zeros. */
-ROWS arrange(const long width, const float *x, long down, long right, long count, long k, float *to) {
-    if (count < width) memset(to, 0, (size_t)(k * width) * sizeof(float));
-    if (down == 1) {
-        for (long j = 0; j < k; j++)
-            if (count == width)
-                memcpy(to + j * width, x + j * right, (size_t)width * sizeof(float));
-            else
-                memcpy(to + j * width, x + j * right, (size_t)count * sizeof(float));
-        return;
-    }
-    for (long some = 0; some < k; some += STRETCH)
-        for (long i = 0; i < count; i++)
-            for (long j = some; j < lesser(some + STRETCH, k); j++) to[j * width + i] = x[i * down + j * right];
-}
-
 /* c + a b, or start + a b, of HIGH rows and 16 * vectors columns; a is (k, HIGH), b (k, PANEL). */
 ROWS sum_block(const int vectors, const int adding, const float *start, const float *a, const float *b, float *c,
                long c_down, long k) {
     lanes sum[HIGH][2];
+    if (!adding) /* what will be written is asked for while the sums are made */
+        for (int r = 0; r < HIGH; r++)
+            for (int v = 0; v < vectors; v++) __builtin_prefetch(c + r * c_down + 16 * v, 1);
     for (int r = 0; r < HIGH; r++)
         for (int v = 0; v < vectors; v++)
             sum[r][v] = *(const lanes *)((adding ? c + r * c_down : start) + 16 * v);

@@ -1,0 +1,203 @@
+"""Products by the kernels are those of PyTorch, and are the kernels' only where these are the faster ones."""
+
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from affectus.nn import kernels, matmul
+from affectus.nn.matmul import Linear, linear
+from affectus.nn.tracing import plain
+
+compiled = pytest.mark.skipif(kernels.level() == kernels.NONE, reason="no kernels: no C compiler at installation")
+SIZES = [(1, 1, 1), (8, 256, 32), (7, 300, 33), (131, 17, 50), (40, 513, 16), (9, 3, 100), (260, 600, 96)]
+
+
+@pytest.fixture(params=["the best", "avx2"])
+def everywhere(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the kernels make every product, whatever its size and the processor."""
+    if request.param == "avx2":
+        monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
+        loaded = kernels._load.__wrapped__()
+        assert loaded[0] == "avx2"
+        monkeypatch.setattr(kernels, "_load", lambda: loaded)
+    monkeypatch.setattr(matmul, "multiplies", lambda: True)
+    for limit in ("LEAST", "WORTH", "WORTH_OF_LAYER"):
+        monkeypatch.setattr(matmul, limit, 1)
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
+    """The sizes (m, n, k) of the products that the kernels make."""
+    found: list[tuple[int, ...]] = []
+    library = kernels._load()[1]
+    if library is not None:
+        make = library.matmul
+
+        def watched(*given: int) -> None:
+            found.append(tuple(given[5:8]))
+            make(*given)
+
+        monkeypatch.setattr(library, "matmul", watched)
+    return found
+
+
+def exactly(a: Tensor, b: Tensor) -> Tensor:
+    return (a.double() @ b.double()).float()
+
+
+@compiled
+@pytest.mark.usefixtures("everywhere")
+@pytest.mark.parametrize(("m", "k", "n"), SIZES)
+@pytest.mark.parametrize("turned", [(False, False), (True, False), (False, True), (True, True)])
+def test_products_of_any_size_and_strides(m: int, k: int, n: int, turned: tuple[bool, bool]) -> None:
+    torch.manual_seed(0)
+    a, b = (torch.randn(m, k), torch.randn(k, n))
+    a, b = (x.T.contiguous().T if turn else x for x, turn in zip((a, b), turned, strict=True))
+    expected = exactly(a, b)
+    near = {"rtol": 1e-5, "atol": 2e-6 * k**0.5}
+    torch.testing.assert_close(matmul.matmul(a, b), expected, **near)
+    row, all_rows = torch.randn(n), torch.randn(m, n)
+    kept = all_rows.clone()
+    torch.testing.assert_close(matmul.matmul(a, b, row), expected + row, **near)
+    torch.testing.assert_close(matmul.matmul(a, b, all_rows), expected + all_rows, **near)
+    assert torch.equal(all_rows, kept)
+
+
+@compiled
+@pytest.mark.usefixtures("everywhere")
+def test_parts_of_larger_arrays() -> None:
+    torch.manual_seed(0)
+    a, b = torch.randn(50, 90)[3:43, 10:60], torch.randn(70, 80)[5:55, ::2]
+    torch.testing.assert_close(matmul.matmul(a, b), exactly(a, b), rtol=1e-5, atol=2e-5)
+    wide = torch.randn(40, 60)[:, :40]
+    torch.testing.assert_close(matmul.matmul(a, b, wide), wide + exactly(a, b), rtol=1e-5, atol=2e-5)
+    row = torch.randn(80)[::2]
+    torch.testing.assert_close(matmul.matmul(a, b, row), row + exactly(a, b), rtol=1e-5, atol=2e-5)
+
+
+@compiled
+@pytest.mark.usefixtures("everywhere")
+def test_what_is_not_a_number_stays_in_its_row_and_column() -> None:
+    a, b = torch.randn(20, 30), torch.randn(30, 40)
+    a[3, 4], b[7, 8] = torch.nan, torch.inf
+    found, expected = matmul.matmul(a, b), a @ b
+    assert torch.equal(found.isfinite(), expected.isfinite())
+    assert not found[3].isfinite().any()
+    assert not found[:, 8].isfinite().any()
+
+
+@compiled
+@pytest.mark.usefixtures("everywhere")
+@pytest.mark.parametrize("size", [(700, 300, 100), (90, 400, 500)])
+def test_a_product_does_not_depend_on_how_many_threads_there_are(size: tuple[int, int, int]) -> None:
+    m, k, n = size
+    a, b, before = torch.randn(m, k), torch.randn(k, n), torch.get_num_threads()
+    found = []
+    try:
+        for count in (1, 2, 3, 7):
+            torch.set_num_threads(count)
+            found.append(matmul.matmul(a, b))
+    finally:
+        torch.set_num_threads(before)
+    assert all(torch.equal(found[0], other) for other in found)
+
+
+def by_pytorch(x: Tensor, weight: Tensor, start: Tensor | None) -> Tensor:
+    return F.linear(x, weight) + (0.0 if start is None else start)
+
+
+@compiled
+@pytest.mark.usefixtures("everywhere")
+@pytest.mark.parametrize("shape", [(20, 12), (4, 5, 12)])
+@pytest.mark.parametrize("start", ["none", "bias", "rows"])
+def test_a_layer_and_its_gradient(calls: list[tuple[int, ...]], shape: tuple[int, ...], start: str) -> None:
+    if start == "rows" and len(shape) > 2:
+        pytest.skip("of rows alone")
+    torch.manual_seed(0)
+    width = 9
+    made = {"none": None, "bias": torch.randn(width), "rows": torch.randn(shape[0], width)}[start]
+    given = [torch.randn(*shape), torch.randn(width, 12), *([] if made is None else [made])]
+
+    def run(layer: Callable[..., Tensor]) -> list[Tensor]:
+        arguments = [x.clone().requires_grad_() for x in given]
+        y = layer(*arguments, *([None] if made is None else []))
+        (y * torch.linspace(-1, 1, y.numel()).view_as(y)).sum().backward()
+        return [y, *(x.grad for x in arguments if x.grad is not None)]
+
+    for found, expected in zip(run(linear), run(by_pytorch), strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    assert len(calls) == 3
+
+
+@compiled
+@pytest.mark.usefixtures("everywhere")
+def test_what_is_not_trained_costs_no_product(calls: list[tuple[int, ...]]) -> None:
+    layer = Linear(12, 9)
+    layer(torch.randn(20, 12)).sum().backward()  # features have no gradient
+    assert len(calls) == 2
+    assert layer.weight.grad is not None
+    assert layer.bias.grad is not None
+    calls.clear()
+    layer.requires_grad_(False)
+    layer(torch.randn(20, 12))
+    assert len(calls) == 1
+
+
+@compiled
+@pytest.mark.usefixtures("everywhere")
+def test_other_products_are_pytorchs(calls: list[tuple[int, ...]]) -> None:
+    layer, x = Linear(12, 9), torch.randn(20, 12)
+    assert torch.equal(layer(x[0]), F.linear(x[0], layer.weight, layer.bias))  # a single row
+    with plain():
+        assert torch.equal(layer(x), F.linear(x, layer.weight, layer.bias))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert layer(x).dtype == torch.bfloat16
+    assert layer.double()(x.double()).dtype == torch.float64
+    assert not calls
+
+
+@compiled
+def test_small_ones_are_pytorchs(calls: list[tuple[int, ...]], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(matmul, "multiplies", lambda: True)
+    matmul.matmul(torch.zeros(16, 16), torch.zeros(16, 16))
+    matmul.matmul(torch.zeros(100_000, 100), torch.zeros(100, 1))  # narrow
+    assert not calls
+    matmul.matmul(torch.zeros(128, 128), torch.zeros(128, 128))
+    assert len(calls) == 1
+    monkeypatch.setattr(matmul, "multiplies", lambda: False)
+    matmul.matmul(torch.zeros(128, 128), torch.zeros(128, 128))
+    assert len(calls) == 1
+
+
+@compiled
+def test_they_are_for_other_makers_processors(monkeypatch: pytest.MonkeyPatch) -> None:
+    library = kernels._load()[1]
+    assert library is not None
+
+    decide = kernels.multiplies.__wrapped__
+    for level, foreign, expected in (("avx512", 1, True), ("avx512", 0, False), ("avx2", 1, False)):
+        loaded = level, SimpleNamespace(is_foreign=lambda foreign=foreign: foreign)
+        monkeypatch.setattr(kernels, "_load", lambda loaded=loaded: loaded)
+        assert decide() is (expected and torch.backends.mkl.is_available())
+    monkeypatch.setattr(kernels, "_load", lambda: (kernels.NONE, None))
+    assert decide() is False
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return
+    maker = next(line.split(":")[1].strip() for line in lines if line.startswith("vendor_id"))
+    assert bool(library.is_foreign()) == (maker != "GenuineIntel")
+
+
+def test_a_layer_is_pytorchs_in_every_other_respect() -> None:
+    ours, theirs = Linear(3, 2), nn.Linear(3, 2)
+    assert isinstance(ours, nn.Linear)
+    assert ours.state_dict().keys() == theirs.state_dict().keys()
+    ours.load_state_dict(theirs.state_dict())
+    x = torch.randn(4, 3)
+    assert torch.equal(ours(x), theirs(x))
