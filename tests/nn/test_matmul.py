@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional as F
 
 from affectus.nn import kernels, matmul
@@ -159,6 +160,64 @@ def test_other_products_are_pytorchs(calls: list[tuple[int, ...]]) -> None:
         assert layer(x).dtype == torch.bfloat16
     assert layer.double()(x.double()).dtype == torch.float64
     assert not calls
+
+
+@compiled
+@pytest.mark.usefixtures("everywhere")
+@pytest.mark.parametrize(
+    ("shape", "weight", "start"),
+    [((20, 15), (9, 12), None), ((20, 11), (9, 12), (9,)), ((20, 12), (9, 12), (5,)), ((20, 12), (9, 12), (7, 9))],
+    ids=["too wide", "too narrow", "a short bias", "too few rows"],
+)
+def test_what_does_not_fit_is_not_read_over_its_end(
+    calls: list[tuple[int, ...]], shape: tuple[int, ...], weight: tuple[int, ...], start: tuple[int, ...] | None
+) -> None:
+    made = None if start is None else torch.randn(*start)
+    with pytest.raises(RuntimeError):
+        linear(torch.randn(*shape), torch.randn(*weight), made)
+    with pytest.raises(RuntimeError):
+        matmul.matmul(torch.randn(*shape), torch.randn(*weight).T, made)
+    assert not calls
+
+
+@compiled
+@pytest.mark.usefixtures("everywhere")
+def test_what_lies_otherwise_in_memory_is_pytorchs(calls: list[tuple[int, ...]]) -> None:
+    x, weight = torch.randn(20, 12), torch.randn(9, 12)
+    torch.testing.assert_close(linear(x, weight, torch.ones(1)), F.linear(x, weight) + 1)
+    torch.testing.assert_close(linear(x, weight, torch.ones(1, 9)), F.linear(x, weight) + 1)
+    negative = torch.complex(x, x).conj().imag
+    assert negative.is_neg()
+    torch.testing.assert_close(linear(negative, weight), F.linear(-x, weight))
+    torch.testing.assert_close(linear(x, weight.to_sparse()), F.linear(x, weight))
+    with pytest.raises(RuntimeError):
+        linear(x, weight, torch.zeros(9, dtype=torch.float64))
+    with FakeTensorMode():
+        assert Linear(12, 9)(torch.empty(20, 12)).shape == (20, 9)
+    assert not calls
+
+
+@compiled
+@pytest.mark.usefixtures("everywhere")
+def test_a_gradient_has_a_gradient() -> None:
+    given = [torch.randn(20, 12), torch.randn(9, 12), torch.randn(9)]
+
+    def run(layer: Callable[..., Tensor]) -> tuple[Tensor, ...]:
+        x, weight, bias = (x.clone().requires_grad_() for x in given)
+        (of_x,) = torch.autograd.grad(layer(x, weight, bias).tanh().sum(), x, create_graph=True)
+        return torch.autograd.grad(of_x.square().sum(), [x, weight, bias])
+
+    for found, expected in zip(run(linear), run(F.linear), strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+
+
+@compiled
+@pytest.mark.usefixtures("everywhere")
+def test_transforms_of_functions_see_through_a_layer() -> None:
+    layer, x = Linear(12, 9), torch.randn(5, 20, 12)
+    torch.testing.assert_close(torch.func.vmap(layer)(x), F.linear(x, layer.weight, layer.bias))
+    found = torch.func.grad(lambda weight: linear(x[0], weight).sum())(layer.weight.detach())
+    torch.testing.assert_close(found, x[0].sum(dim=0).expand(9, -1))
 
 
 @compiled

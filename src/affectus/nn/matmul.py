@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from affectus.nn.kernels import kernels_for, multiplies
@@ -33,7 +32,7 @@ def matmul(a: Tensor, b: Tensor, start: Tensor | None = None) -> Tensor:
     Returns:
         (m, n), contiguous.
     """
-    kernels = _kernels_for(a, b, WORTH)
+    kernels = _kernels_for(WORTH, a, b, start)
     if kernels is None:
         return a @ b if start is None else torch.addmm(start, a, b)
     adding, bias = False, None
@@ -60,7 +59,7 @@ def linear(x: Tensor, weight: Tensor, start: Tensor | None = None) -> Tensor:
         (..., width).
     """
     rows = None if x.dim() < 2 or torch.is_autocast_enabled(x.device.type) else x.flatten(0, -2)
-    if rows is None or _kernels_for(rows, weight.T, WORTH_OF_LAYER) is None:
+    if rows is None or _kernels_for(WORTH_OF_LAYER, rows, weight.T, start) is None:
         if start is None or start.dim() == 1:
             return F.linear(x, weight, start)
         return torch.addmm(start, x, weight.T)
@@ -86,20 +85,39 @@ class _Linear(torch.autograd.Function):
         return matmul(rows, weight.T, start)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         rows, weight = ctx.saved_tensors
         of_rows, of_weight, of_start = ctx.needs_input_grad
+        # with a gradient where the gradient is to have one (create_graph)
+        multiply = torch.matmul if torch.is_grad_enabled() else matmul
         return (
-            matmul(grad, weight) if of_rows else None,
-            matmul(grad.T, rows) if of_weight else None,
+            multiply(grad, weight) if of_rows else None,
+            multiply(grad.T, rows) if of_weight else None,
             (grad.sum(dim=0) if ctx.is_bias else grad) if of_start else None,
         )
 
 
-def _kernels_for(a: Tensor, b: Tensor, worth: int) -> Any | None:
-    """Return the library for a product, None where PyTorch's is the better one or the only one."""
+def _kernels_for(worth: int, a: Tensor, b: Tensor, start: Tensor | None) -> Any | None:
+    """Return the library for a product, None where PyTorch's is the better one or the only one.
+
+    The kernels read what they are told lies in memory, so whatever is not exactly that is left to PyTorch, which knows
+    what to do with it or says what is wrong.
+    """
     (m, k), n = a.shape, b.shape[1]
-    if m * k * n < worth or min(m, k, n) < LEAST or not multiplies() or b.dtype != a.dtype:
+    if m * k * n < worth or min(m, k, n) < LEAST or not multiplies() or _is_transformed():
+        return None
+    given = (a, b) if start is None else (a, b, start)
+    if b.shape[0] != k or (start is not None and start.shape not in ((n,), (m, n))) or not all(map(_lies_there, given)):
         return None
     return kernels_for(a)
+
+
+def _lies_there(x: Tensor) -> bool:
+    """True for numbers of single precision in this machine's memory, no promise of them, nor their negatives."""
+    plain = type(x) in (Tensor, nn.Parameter) and x.layout == torch.strided and not x.is_neg()
+    return plain and x.dtype == torch.float32 and x.device.type == "cpu"
+
+
+def _is_transformed() -> bool:
+    """True within ``torch.func``'s transforms, which see through PyTorch's operators alone."""
+    return bool(torch._C._are_functorch_transforms_active())
