@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from affectus.nn import kernels, matmul
-from affectus.nn.matmul import Linear, linear
+from affectus.nn.matmul import Linear, adopt, linear
 from affectus.nn.tracing import plain
 
 compiled = pytest.mark.skipif(kernels.level() == kernels.NONE, reason="no kernels: no C compiler at installation")
@@ -201,3 +201,15 @@ def test_a_layer_is_pytorchs_in_every_other_respect() -> None:
     ours.load_state_dict(theirs.state_dict())
     x = torch.randn(4, 3)
     assert torch.equal(ours(x), theirs(x))
+
+
+def test_the_layers_of_another_network_are_adopted() -> None:
+    class Other(nn.Linear):
+        """A layer that does something else."""
+
+    network = nn.Sequential(nn.Linear(3, 2), nn.Sequential(nn.Linear(2, 2), Other(2, 2)))
+    x = torch.randn(4, 3)
+    expected = network(x)
+    assert adopt(network) is network
+    assert [type(layer) for layer in network.modules() if isinstance(layer, nn.Linear)] == [Linear, Linear, Other]
+    assert torch.equal(network(x), expected)
