@@ -15,6 +15,7 @@ from affectus.nn.tracing import plain
 
 compiled = pytest.mark.skipif(kernels.level() == kernels.NONE, reason="no kernels: no C compiler at installation")
 SIZES = [(1, 1, 1), (8, 256, 32), (7, 300, 33), (131, 17, 50), (40, 513, 16), (9, 3, 100), (260, 600, 96)]
+SIZES += [(20, 30, 1100)]  # more columns than go through together
 
 
 @pytest.fixture(params=["the best", "avx2"])
@@ -159,6 +160,34 @@ def test_other_products_are_pytorchs(calls: list[tuple[int, ...]]) -> None:
         assert layer(x).dtype == torch.bfloat16
     assert layer.double()(x.double()).dtype == torch.float64
     assert not calls
+
+
+@compiled
+@pytest.mark.usefixtures("everywhere")
+def test_what_does_not_fit_is_refused_by_pytorch(calls: list[tuple[int, ...]]) -> None:
+    layer = Linear(12, 9)
+    with pytest.raises(RuntimeError, match="shapes"):
+        layer(torch.randn(20, 11))
+    for start in (torch.randn(8), torch.randn(19, 9)):
+        with pytest.raises(RuntimeError):
+            matmul.matmul(torch.randn(20, 12), torch.randn(12, 9), start)
+    with pytest.raises(RuntimeError, match="dtype"):
+        matmul.matmul(torch.randn(20, 12), torch.randn(12, 9).double())
+    assert not calls
+
+
+@compiled
+@pytest.mark.usefixtures("everywhere")
+def test_the_gradient_of_a_gradient() -> None:
+    torch.manual_seed(0)
+    x, layer = torch.randn(20, 12, requires_grad=True), Linear(12, 9)
+
+    def penalty(weight: Tensor, apply: Callable[..., Tensor]) -> Tensor:
+        y = torch.tanh(apply(x, weight, layer.bias)).sum()
+        (slope,) = torch.autograd.grad(y, x, create_graph=True)
+        return torch.autograd.grad(slope.square().sum(), weight)[0]
+
+    torch.testing.assert_close(penalty(layer.weight, linear), penalty(layer.weight, F.linear), rtol=1e-4, atol=1e-5)
 
 
 @compiled

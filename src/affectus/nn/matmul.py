@@ -9,7 +9,6 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from affectus.nn.kernels import kernels_for, multiplies
@@ -33,7 +32,7 @@ def matmul(a: Tensor, b: Tensor, start: Tensor | None = None) -> Tensor:
     Returns:
         (m, n), contiguous.
     """
-    kernels = _kernels_for(a, b, WORTH)
+    kernels = _kernels_for(a, b, start, WORTH)
     if kernels is None:
         return a @ b if start is None else torch.addmm(start, a, b)
     adding, bias = False, None
@@ -59,8 +58,9 @@ def linear(x: Tensor, weight: Tensor, start: Tensor | None = None) -> Tensor:
     Returns:
         (..., width).
     """
-    rows = None if x.dim() < 2 or torch.is_autocast_enabled(x.device.type) else x.flatten(0, -2)
-    if rows is None or _kernels_for(rows, weight.T, WORTH_OF_LAYER) is None:
+    theirs = not multiplies() or x.dim() < 2 or torch.is_autocast_enabled(x.device.type)
+    rows = None if theirs else x.flatten(0, -2)
+    if rows is None or _kernels_for(rows, weight.T, start, WORTH_OF_LAYER) is None:
         if start is None or start.dim() == 1:
             return F.linear(x, weight, start)
         return torch.addmm(start, x, weight.T)
@@ -101,20 +101,23 @@ class _Linear(torch.autograd.Function):
         return matmul(rows, weight.T, start)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         rows, weight = ctx.saved_tensors
         of_rows, of_weight, of_start = ctx.needs_input_grad
+        multiply = torch.matmul if torch.is_grad_enabled() else matmul  # a gradient may be wanted of the gradient
         return (
-            matmul(grad, weight) if of_rows else None,
-            matmul(grad.T, rows) if of_weight else None,
+            multiply(grad, weight) if of_rows else None,
+            multiply(grad.T, rows) if of_weight else None,
             (grad.sum(dim=0) if ctx.is_bias else grad) if of_start else None,
         )
 
 
-def _kernels_for(a: Tensor, b: Tensor, worth: int) -> Any | None:
-    """Return the library for a product, None where PyTorch's is the better one or the only one."""
+def _kernels_for(a: Tensor, b: Tensor, start: Tensor | None, worth: int) -> Any | None:
+    """Return the library for a product; None where PyTorch's is the better one, the only one, or has to complain."""
     (m, k), n = a.shape, b.shape[1]
-    if m * k * n < worth or min(m, k, n) < LEAST or not multiplies() or b.dtype != a.dtype:
+    if m * k * n < worth or min(m, k, n) < LEAST or not multiplies():
+        return None
+    fits = b.shape[0] == k and (start is None or start.shape in ((n,), (m, n)))
+    if not fits or any(x.dtype != a.dtype or x.device != a.device for x in (b, start) if x is not None):
         return None
     return kernels_for(a)
