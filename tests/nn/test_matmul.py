@@ -11,11 +11,12 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional as F
 
 from affectus.nn import kernels, matmul
-from affectus.nn.matmul import Linear, linear
+from affectus.nn.matmul import Linear, adopt, linear
 from affectus.nn.tracing import plain
 
 compiled = pytest.mark.skipif(kernels.level() == kernels.NONE, reason="no kernels: no C compiler at installation")
 SIZES = [(1, 1, 1), (8, 256, 32), (7, 300, 33), (131, 17, 50), (40, 513, 16), (9, 3, 100), (260, 600, 96)]
+SIZES += [(20, 30, 1100)]  # more columns than go through together
 
 
 @pytest.fixture(params=["the best", "avx2"])
@@ -164,19 +165,15 @@ def test_other_products_are_pytorchs(calls: list[tuple[int, ...]]) -> None:
 
 @compiled
 @pytest.mark.usefixtures("everywhere")
-@pytest.mark.parametrize(
-    ("shape", "weight", "start"),
-    [((20, 15), (9, 12), None), ((20, 11), (9, 12), (9,)), ((20, 12), (9, 12), (5,)), ((20, 12), (9, 12), (7, 9))],
-    ids=["too wide", "too narrow", "a short bias", "too few rows"],
-)
-def test_what_does_not_fit_is_not_read_over_its_end(
-    calls: list[tuple[int, ...]], shape: tuple[int, ...], weight: tuple[int, ...], start: tuple[int, ...] | None
-) -> None:
-    made = None if start is None else torch.randn(*start)
-    with pytest.raises(RuntimeError):
-        linear(torch.randn(*shape), torch.randn(*weight), made)
-    with pytest.raises(RuntimeError):
-        matmul.matmul(torch.randn(*shape), torch.randn(*weight).T, made)
+def test_what_does_not_fit_is_refused_by_pytorch(calls: list[tuple[int, ...]]) -> None:
+    layer = Linear(12, 9)
+    with pytest.raises(RuntimeError, match="shapes"):
+        layer(torch.randn(20, 11))
+    for start in (torch.randn(8), torch.randn(19, 9)):
+        with pytest.raises(RuntimeError):
+            matmul.matmul(torch.randn(20, 12), torch.randn(12, 9), start)
+    with pytest.raises(RuntimeError, match="dtype"):
+        matmul.matmul(torch.randn(20, 12), torch.randn(12, 9).double())
     assert not calls
 
 
@@ -199,25 +196,35 @@ def test_what_lies_otherwise_in_memory_is_pytorchs(calls: list[tuple[int, ...]])
 
 @compiled
 @pytest.mark.usefixtures("everywhere")
-def test_a_gradient_has_a_gradient() -> None:
-    given = [torch.randn(20, 12), torch.randn(9, 12), torch.randn(9)]
-
-    def run(layer: Callable[..., Tensor]) -> tuple[Tensor, ...]:
-        x, weight, bias = (x.clone().requires_grad_() for x in given)
-        (of_x,) = torch.autograd.grad(layer(x, weight, bias).tanh().sum(), x, create_graph=True)
-        return torch.autograd.grad(of_x.square().sum(), [x, weight, bias])
-
-    for found, expected in zip(run(linear), run(F.linear), strict=True):
-        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
-
-
-@compiled
-@pytest.mark.usefixtures("everywhere")
 def test_transforms_of_functions_see_through_a_layer() -> None:
     layer, x = Linear(12, 9), torch.randn(5, 20, 12)
     torch.testing.assert_close(torch.func.vmap(layer)(x), F.linear(x, layer.weight, layer.bias))
     found = torch.func.grad(lambda weight: linear(x[0], weight).sum())(layer.weight.detach())
     torch.testing.assert_close(found, x[0].sum(dim=0).expand(9, -1))
+
+
+@compiled
+@pytest.mark.usefixtures("everywhere")
+def test_the_gradient_of_a_gradient() -> None:
+    torch.manual_seed(0)
+    x, layer = torch.randn(20, 12, requires_grad=True), Linear(12, 9)
+
+    def penalty(weight: Tensor, apply: Callable[..., Tensor]) -> Tensor:
+        y = torch.tanh(apply(x, weight, layer.bias)).sum()
+        (slope,) = torch.autograd.grad(y, x, create_graph=True)
+        return torch.autograd.grad(slope.square().sum(), weight)[0]
+
+    torch.testing.assert_close(penalty(layer.weight, linear), penalty(layer.weight, F.linear), rtol=1e-4, atol=1e-5)
+
+
+@compiled
+@pytest.mark.usefixtures("everywhere")
+def test_what_is_exported_is_free_in_its_length() -> None:
+    program = torch.export.export(
+        Linear(12, 9), (torch.randn(20, 12),), dynamic_shapes=({0: torch.export.Dim("rows")},)
+    )
+    for rows in (2, 400_000):
+        assert program.module()(torch.randn(rows, 12)).shape == (rows, 9)
 
 
 @compiled
@@ -260,3 +267,15 @@ def test_a_layer_is_pytorchs_in_every_other_respect() -> None:
     ours.load_state_dict(theirs.state_dict())
     x = torch.randn(4, 3)
     assert torch.equal(ours(x), theirs(x))
+
+
+def test_the_layers_of_another_network_are_adopted() -> None:
+    class Other(nn.Linear):
+        """A layer that does something else."""
+
+    network = nn.Sequential(nn.Linear(3, 2), nn.Sequential(nn.Linear(2, 2), Other(2, 2)))
+    x = torch.randn(4, 3)
+    expected = network(x)
+    assert adopt(network) is network
+    assert [type(layer) for layer in network.modules() if isinstance(layer, nn.Linear)] == [Linear, Linear, Other]
+    assert torch.equal(network(x), expected)

@@ -105,6 +105,8 @@ def load_encoder(name: str = PACKAGED, *, device: str = "cpu") -> TextEncoder:
     from transformers import AutoModel, AutoTokenizer
     from transformers.utils import logging
 
+    from affectus.nn.matmul import adopt
+
     folder = _packaged_folder() if name == PACKAGED else Path(name)
     local = folder.is_dir()
     if local and not (folder / "config.json").is_file():
@@ -137,7 +139,7 @@ def load_encoder(name: str = PACKAGED, *, device: str = "cpu") -> TextEncoder:
             if local
             else "Check the name and the network, or use 'minilm' or a local folder, which need no network",
         ) from None
-    return TextEncoder(name, tokenizer, _encoder_of(name, model, tokenizer).eval().to(device), identity)
+    return TextEncoder(name, tokenizer, adopt(_encoder_of(name, model, tokenizer)).eval().to(device), identity)
 
 
 def _encoder_of(name: str, model: Any, tokenizer: Any) -> Any:

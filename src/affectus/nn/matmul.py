@@ -5,13 +5,14 @@ the speed. There large products of networks are the kernels'. They are PyTorch's
 plain form, and where they are small.
 """
 
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from affectus.nn.kernels import kernels_for, multiplies
+from affectus.nn.tracing import is_plain
 
 LEAST = 16
 """Rows, columns and terms of a sum below which the kernels' blocks are mostly empty."""
@@ -32,7 +33,7 @@ def matmul(a: Tensor, b: Tensor, start: Tensor | None = None) -> Tensor:
     Returns:
         (m, n), contiguous.
     """
-    kernels = _kernels_for(WORTH, a, b, start)
+    kernels = _kernels_for(a, b, start, WORTH)
     if kernels is None:
         return a @ b if start is None else torch.addmm(start, a, b)
     adding, bias = False, None
@@ -58,8 +59,9 @@ def linear(x: Tensor, weight: Tensor, start: Tensor | None = None) -> Tensor:
     Returns:
         (..., width).
     """
-    rows = None if x.dim() < 2 or torch.is_autocast_enabled(x.device.type) else x.flatten(0, -2)
-    if rows is None or _kernels_for(WORTH_OF_LAYER, rows, weight.T, start) is None:
+    theirs = is_plain() or not multiplies() or x.dim() < 2 or torch.is_autocast_enabled(x.device.type)
+    rows = None if theirs else x.flatten(0, -2)
+    if rows is None or _kernels_for(rows, weight.T, start, WORTH_OF_LAYER) is None:
         if start is None or start.dim() == 1:
             return F.linear(x, weight, start)
         return torch.addmm(start, x, weight.T)
@@ -75,6 +77,21 @@ class Linear(nn.Linear):
         return linear(input, self.weight, self.bias)
 
 
+AnyModule = TypeVar("AnyModule", bound=nn.Module)
+
+
+def adopt(network: AnyModule) -> AnyModule:
+    """Let the linear layers of a network that others wrote multiply by :func:`linear`; its weights stay theirs.
+
+    Returns:
+        The same network.
+    """
+    for layer in network.modules():
+        if type(layer) is nn.Linear:
+            layer.__class__ = Linear
+    return network
+
+
 class _Linear(torch.autograd.Function):
     """A layer over rows (N, dim), with the gradient of its products."""
 
@@ -88,8 +105,7 @@ class _Linear(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         rows, weight = ctx.saved_tensors
         of_rows, of_weight, of_start = ctx.needs_input_grad
-        # with a gradient where the gradient is to have one (create_graph)
-        multiply = torch.matmul if torch.is_grad_enabled() else matmul
+        multiply = torch.matmul if torch.is_grad_enabled() else matmul  # a gradient may be wanted of the gradient
         return (
             multiply(grad, weight) if of_rows else None,
             multiply(grad.T, rows) if of_weight else None,
@@ -97,27 +113,25 @@ class _Linear(torch.autograd.Function):
         )
 
 
-def _kernels_for(worth: int, a: Tensor, b: Tensor, start: Tensor | None) -> Any | None:
-    """Return the library for a product, None where PyTorch's is the better one or the only one.
-
-    The kernels read what they are told lies in memory, so whatever is not exactly that is left to PyTorch, which knows
-    what to do with it or says what is wrong.
-    """
-    (m, k), n = a.shape, b.shape[1]
-    if m * k * n < worth or min(m, k, n) < LEAST or not multiplies() or _is_transformed():
+def _kernels_for(a: Tensor, b: Tensor, start: Tensor | None, worth: int) -> Any | None:
+    """Return the library for a product; None where PyTorch's is the better one, the only one, or has to complain."""
+    if is_plain() or not multiplies():  # first, since a tracer must not see what depends on a size
         return None
-    given = (a, b) if start is None else (a, b, start)
-    if b.shape[0] != k or (start is not None and start.shape not in ((n,), (m, n))) or not all(map(_lies_there, given)):
+    (m, k), n = a.shape, b.shape[1]
+    if m * k * n < worth or min(m, k, n) < LEAST or _is_transformed():
+        return None
+    fits = b.shape[0] == k and (start is None or start.shape in ((n,), (m, n)))
+    if not fits or not all(_lies_there(x) for x in (a, b, start) if x is not None):
         return None
     return kernels_for(a)
 
 
 def _lies_there(x: Tensor) -> bool:
-    """True for numbers of single precision in this machine's memory, no promise of them, nor their negatives."""
-    plain = type(x) in (Tensor, nn.Parameter) and x.layout == torch.strided and not x.is_neg()
-    return plain and x.dtype == torch.float32 and x.device.type == "cpu"
+    """True for numbers of single precision in this machine's memory: no promise of them, nor their negatives."""
+    ordinary = type(x) in (Tensor, nn.Parameter) and x.layout == torch.strided and not x.is_neg()
+    return ordinary and x.dtype == torch.float32 and x.device.type == "cpu"
 
 
 def _is_transformed() -> bool:
-    """True within ``torch.func``'s transforms, which see through PyTorch's operators alone."""
+    """True within the transforms of ``torch.func``, which see through PyTorch's operators alone."""
     return bool(torch._C._are_functorch_transforms_active())

@@ -153,6 +153,8 @@ class SpeechEncoder:
         from transformers import AutoFeatureExtractor, AutoModel
         from transformers.utils import logging
 
+        from affectus.nn.matmul import adopt
+
         local = Path(name).is_dir()
         if not local and (name.startswith((".", "/", "~")) or name.count("/") > 1):
             raise AffectusError("There is no folder of a speech encoder", where=name)
@@ -180,7 +182,7 @@ class SpeechEncoder:
                 f"The speech encoder {name!r} does not hear sound at 16 kHz",
                 got=getattr(self._prepare, "sampling_rate", "no feature extractor of sound"),
             )
-        self._model, self._threads = model.eval(), threads
+        self._model, self._threads = adopt(model).eval(), threads
         weights = Path(name) / "model.safetensors"
         self.identity = f"{Path(name).name}, sha256 {sha256(weights)[:16]}" if weights.is_file() else name
         self.columns: list[str] | None = None

@@ -7,6 +7,7 @@
 #define HIGH 8    /* rows that are summed in registers at once, PANEL or half as many columns each */
 #define DEEP 256  /* terms of a sum, as many as let a panel of b stay in the nearest cache */
 #define BROAD 128 /* rows of a that are gone through with each panel, and stay in the next cache */
+#define WIDE 1024 /* columns that are gone through together at most: a multiple of PANEL */
 
 /* c (m, n) = start + a (m, k) b (k, n). Element (i, j) of a lies at i * a_down + j * a_right, and so on; elements of c that
    are in a row stand together. The start is zero, a bias (n), or what c holds. */
@@ -64,11 +65,15 @@ ROWS sum_some(const int adding, const float *start, const float *a, const float 
         for (long i = 0; i < columns; i++) c[r * c_down + i] = whole[r * PANEL + i];
 }
 
-/* Some rows and columns of c. */
-static void matmul_part(const struct matmul *p, long top, long bottom, long first, long last) {
-    long panels = (last - first + PANEL - 1) / PANEL, deep = lesser(p->k, DEEP);
-    float *b = malloc((size_t)(panels * PANEL * deep + (BROAD + HIGH) * deep) * sizeof(float));
-    float *a = b + panels * PANEL * deep, start[PANEL] = {0};
+/* What is arranged, by each thread for itself; held from call to call. */
+static _Thread_local struct {
+    _Alignas(64) float a[BROAD * DEEP], b[WIDE * DEEP];
+} room;
+
+/* Some rows and columns of c, of these WIDE at most. */
+static void matmul_block(const struct matmul *p, long top, long bottom, long first, long last) {
+    long panels = (last - first + PANEL - 1) / PANEL;
+    float *a = room.a, *b = room.b, start[PANEL] = {0};
     for (long j = 0; j < p->k; j += DEEP) {
         long k = lesser(DEEP, p->k - j);
         int adding = j || p->adding;
@@ -96,7 +101,12 @@ static void matmul_part(const struct matmul *p, long top, long bottom, long firs
             }
         }
     }
-    free(b);
+}
+
+static void matmul_part(const struct matmul *p, long top, long bottom, long first, long last) {
+    long blocks = (last - first + WIDE - 1) / WIDE, panels = (last - first + PANEL - 1) / PANEL;
+    long columns = (panels + blocks - 1) / blocks * PANEL; /* all blocks alike, since a is arranged for each */
+    for (; first < last; first += columns) matmul_block(p, top, bottom, first, lesser(first + columns, last));
 }
 
 static void matmul_rows(const void *work, long low, long high) {
