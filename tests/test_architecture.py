@@ -9,9 +9,9 @@ import affectus
 
 ROOT = Path(affectus.__file__).parent
 ROWS = (
-    "_version", "errors", "registry", "vocabulary", "labels", "files", "threads", "parallel", "corpus", "features",
-    "batches", "nn", "objectives", "metrics", "models", "training", "evaluation", "predict", "api", "studies",
-    "report", "cluster", "app", "cli", "testing",
+    "_version", "errors", "registry", "vocabulary", "labels", "files", "threads", "allocation", "parallel", "corpus",
+    "batches", "nn", "features", "objectives", "metrics", "models", "training", "evaluation", "predict", "api",
+    "studies", "report", "cluster", "app", "cli", "testing",
 )  # fmt: skip
 WITHOUT_CORPUS = {"nn", "objectives", "metrics", "models"}
 ANY = {"__init__", "__main__"}

@@ -30,6 +30,10 @@ _HOMES = {
 }
 
 
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})  # what a notebook offers
+
+
 def __getattr__(name: str) -> Any:
     # loaded on first use, since torch takes seconds to import
     if name not in _HOMES:

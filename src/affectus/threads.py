@@ -6,6 +6,8 @@ import os
 import threading
 from collections.abc import Iterator
 
+from affectus.errors import AffectusError
+
 
 @contextlib.contextmanager
 def torch_threads(count: int) -> Iterator[None]:
@@ -13,9 +15,14 @@ def torch_threads(count: int) -> Iterator[None]:
 
     Within it numbers below 1e-38 are zero. A gradient that goes back through a hundred steps and more comes down to
     them, and processors take many times as long for them: 200 steps of an LSTM took ten times as long as 100.
+
+    Raises:
+        AffectusError: there is no such number of threads.
     """
     import torch
 
+    if count < 1:
+        raise AffectusError("The number of threads is not right", got=count, expected="1 or more")
     before, smallest = torch.get_num_threads(), torch.tensor(1e-39)
     flushed = float(smallest * 1.0) == 0.0
     torch.set_num_threads(count)

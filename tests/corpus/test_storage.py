@@ -185,6 +185,49 @@ def test_order_by_segment_then_start_then_as_they_came() -> None:
     assert order() == ["b", "d", "a", "c"]
 
 
+def test_features_of_other_rows_than_the_records_are_refused() -> None:
+    rows = [{"id": f"{i}", "video": "a", "split": "train", "start": 5.0 - i} for i in range(5)]  # which are reordered
+    for count in (4, 6):
+        audio = Ragged.from_rows(np.arange(count * 2.0).reshape(count, 2))
+        message = f"'audio' has another number of utterances than the table in x: got {count}; expected 5"
+        with pytest.raises(AffectusError, match=message):
+            build_corpus(rows, {"audio": audio}, Card(name="x"))
+
+
+def test_what_is_not_a_number_is_missing_in_every_column() -> None:
+    absent = float("nan")  # as pandas has it
+    rows = [
+        {"id": "a-0", "video": "a", "split": "train", "start": 2.0, "text": absent, "speaker": "Ann", "sentiment": 1.0},
+        {"id": "a-1", "video": "a", "split": "train", "start": absent, "text": "NaN", "speaker": absent},
+    ]
+    for records in (rows, pl.DataFrame(rows, infer_schema_length=None, strict=False)):
+        found = build_corpus(records, {}, Card(name="x", schemes=[sentiment_scheme()])).table
+        assert found["id"].to_list() == ["a-0", "a-1"]
+        assert found["start"].to_list() == [2.0, None]
+        assert found["sentiment"].to_list() == [1.0, None]
+        if records is rows:
+            assert found["text"].to_list() == [None, "NaN"]
+            assert found["speaker"].to_list() == ["Ann", None]
+    nothing = build_corpus(pl.DataFrame(rows[:1]).with_columns(text=absent), {}, Card(name="x")).table
+    assert nothing["text"].to_list() == [None]
+
+
+@pytest.mark.parametrize("column", ["id", "video"])
+def test_utterances_have_an_id_and_a_video(column: str) -> None:
+    rows = [{"id": f"{i}", "video": "a", "split": "train"} for i in range(3)]
+    with pytest.raises(AffectusError, match=f"An utterance has no {column} in x, row 2"):
+        build_corpus([rows[0], {**rows[1], column: None}, rows[2]], {}, Card(name="x"))
+    with pytest.raises(AffectusError, match=f"An utterance has no {column} in x, row 1"):
+        build_corpus([{k: v for k, v in row.items() if k != column} for row in rows], {}, Card(name="x"))
+
+
+def test_columns_that_cannot_be_read_name_the_row() -> None:
+    rows = [{"id": f"{i}", "video": "a", "split": "train", "sentiment": "1.5"} for i in range(3)]
+    rows[1]["sentiment"] = "much"
+    with pytest.raises(AffectusError, match="'sentiment' has the wrong type in x, row 2: got 'much'; expected Float32"):
+        build_corpus(rows, {}, Card(name="x", schemes=[sentiment_scheme()]))
+
+
 def test_labels(corpus: Corpus) -> None:
     label = corpus.label("sentiment")
     assert label.shape == (6, 1)

@@ -5,8 +5,10 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 
@@ -47,6 +49,18 @@ def test_three_commands(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixt
     assert (
         (predictions["polarity.negative.probability"] + predictions["polarity.positive.probability"]) - 1
     ).abs().max() < 1e-5
+
+
+def test_the_command_that_is_named_can_be_given(
+    make_corpus: Callable[..., Corpus], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    corpus = make_corpus()
+    save_corpus(corpus.select(np.flatnonzero(corpus.splits != "test")), tmp_path / "corpus")
+    run = str(tmp_path / "run")
+    assert main(["train", "linear", str(tmp_path / "corpus"), "--tasks", "polarity", "--out", run]) == 0
+    line = capsys.readouterr().out.splitlines()[-1]
+    assert line == f"Judge it with: affectus evaluate {run} {tmp_path / 'corpus'} --split valid"
+    assert main(line.split()[4:]) == 0
 
 
 def test_a_config_file_does_the_same(folder: Path, tmp_path: Path) -> None:

@@ -11,13 +11,15 @@ import pytest
 import torch
 from safetensors.numpy import load_file, save_file
 
+import affectus
 import affectus.training.callbacks as callbacks
 from affectus.api import evaluate, train
 from affectus.corpus import Corpus, build_corpus, load_corpus, save_corpus
 from affectus.errors import AffectusError
 from affectus.evaluation import evaluate_run
 from affectus.files import lock_folder
-from affectus.training import Run, SeedEvent, load_run
+from affectus.predict.predictor import Predictor
+from affectus.training import Run, SeedEvent, build_config, load_run
 from affectus.training import run as training
 
 SMALL = {"hidden": 8, "dense": 6}
@@ -552,6 +554,11 @@ def test_divergence_is_one_sentence(corpus: Corpus, tmp_path: Path) -> None:
         ({"modalities": ["video"]}, "Unknown modality 'video'"),
         ({"preset": "as_relesed"}, "Did you mean 'as_released'"),
         ({"seeds": 0}, "seeds are not right"),
+        ({"seeds": [1, -1]}, "seeds are not right"),
+        ({"seeds": [0.5]}, r"seeds are not right: got \[0.5\]"),
+        ({"seeds": "3,7"}, "seeds are not right: got '3,7'"),
+        ({"device": "gpu"}, "Unknown device 'gpu'.*auto, cpu, cuda"),
+        ({"threads": 0}, "number of threads is not right: got 0; expected 1 or more"),
         ({"view": "aligned"}, "Unknown view 'aligned'"),
     ],
 )
@@ -561,6 +568,20 @@ def test_bad_input_is_one_sentence_and_leaves_nothing(
     with pytest.raises(AffectusError, match=sentence):
         _train(corpus, tmp_path / "run", **changes)
     assert not (tmp_path / "run").exists()
+
+
+def test_names_and_numbers_as_a_notebook_has_them(corpus: Corpus, tmp_path: Path) -> None:
+    for tasks, seeds in (("polarity, emotions", np.int64(2)), (iter(["polarity", "emotions"]), np.arange(2))):
+        config = build_config("mtmm_es", corpus, tasks=tasks, modalities="text,audio", seeds=seeds)  # type: ignore[arg-type]
+        assert config.tasks == ("polarity", "emotions")
+        assert config.modalities == ("text", "audio")
+        assert config.seeds == (0, 1)
+        assert all(type(seed) is int for seed in config.seeds)
+    save_corpus(corpus, tmp_path / "corpus")
+    run = _train(corpus, tmp_path / "run", training={"epochs": 1})
+    predictor = Predictor.load(run)
+    assert predictor.predict(str(tmp_path / "corpus")) == predictor.predict(corpus)
+    assert {"train", "evaluate", "Predictor"} <= set(dir(affectus))
 
 
 def test_no_number_within_an_option_is_infinite(corpus: Corpus) -> None:

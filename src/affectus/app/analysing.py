@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from affectus.corpus import Corpus, Ragged, save_corpus
+from affectus.corpus import Corpus, Ragged, load_corpus, save_corpus
 from affectus.errors import AffectusError
 from affectus.files import atomic_path, write_json
 from affectus.predict.analyze import analyze, kind_of
@@ -36,10 +36,10 @@ class KeepingPredictor(Predictor):
         super().__init__(predictor, predictor.run)
         self.corpus: Corpus | None = None
 
-    def predict(self, corpus: Corpus, **settings: Any) -> Any:
+    def predict(self, corpus: Corpus | str | Path, **settings: Any) -> Any:
         """See :meth:`affectus.predict.predictor.Predictor.predict`."""
-        self.corpus = corpus
-        return super().predict(corpus, **settings)
+        self.corpus = corpus if isinstance(corpus, Corpus) else load_corpus(corpus)
+        return super().predict(self.corpus, **settings)
 
 
 @dataclass(frozen=True)

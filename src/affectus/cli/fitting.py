@@ -239,7 +239,14 @@ def train(
 def _print_trained(run: "Run", corpus: Path, out: Path, quiet: bool) -> None:
     typer.echo(f"Trained {run.config.model}, seeds {', '.join(map(str, run.seeds))}: {out}")
     if not quiet:
-        typer.echo(f"Judge it with: affectus evaluate {out} {corpus} --split test")
+        from affectus.corpus import load_corpus
+        from affectus.vocabulary import Split
+
+        splits = set(load_corpus(corpus).splits.tolist())
+        for split in (Split.TEST, Split.VALID):
+            if split in splits:
+                typer.echo(f"Judge it with: affectus evaluate {out} {corpus} --split {split}")
+                break
 
 
 def parse_seeds(text: str) -> int | list[int]:

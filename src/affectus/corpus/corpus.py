@@ -63,13 +63,7 @@ class Corpus:
         ordered = {name: self.features[name] for name in order_modalities(self.features)}
         object.__setattr__(self, "features", ordered)
         for name, ragged in ordered.items():
-            if len(ragged) != len(self.table):
-                raise AffectusError(
-                    f"Modality {name!r} has another number of utterances than the table",
-                    where=self.card.name,
-                    got=len(ragged),
-                    expected=str(len(self.table)),
-                )
+            _check_length(name, ragged, len(self.table), self.card)
             known = self.card.modalities.setdefault(name, ModalityCard(dim=ragged.dim))
             if known.dim != ragged.dim:
                 raise AffectusError(
@@ -188,6 +182,7 @@ def _check_table(table: pl.DataFrame, card: Card) -> None:
                 got=table.schema[column],
                 expected=str(dtype),
             )
+    _check_names(table, card)
     bad = set(table["split"].unique().to_list()) - {str(s) for s in Split}
     if bad:
         raise AffectusError("Unknown split", where=card.name, got=sorted(map(str, bad)), expected="train, valid, test")
@@ -215,6 +210,16 @@ def _check_table(table: pl.DataFrame, card: Card) -> None:
         raise AffectusError("The utterances of a video within a split must stand together", where=card.name)
 
 
+def _check_names(table: pl.DataFrame, card: Card) -> None:
+    for column in ("id", "video"):
+        if table[column].null_count():
+            raise AffectusError(
+                f"An utterance has no {column}",
+                where=f"{card.name}, row {int(table[column].is_null().arg_max() or 0) + 1}",
+                expected="a name for each; utterances of one video are each other's context",
+            )
+
+
 def build_corpus(
     records: Sequence[Mapping[str, Any]] | pl.DataFrame,
     features: Mapping[str, Ragged],
@@ -224,24 +229,26 @@ def build_corpus(
 
     Utterances are ordered by split, then by the first appearance of their video, then by ``segment`` (the source's own
     number of an utterance, an optional column) or else ``start`` where all rows of the video have one, else as they
-    came. Records are dictionaries with ``id``, ``video``, ``split`` and whatever else.
+    came. Records are dictionaries with ``id``, ``video``, ``split`` and whatever else, or a data frame of polars or
+    pandas; None and NaN are what is missing. The features have a row for each record, in the order of the records.
 
     Raises:
         AffectusError: the parts do not fit together, or a label is out of its range or not one of its classes.
     """
-    table = pl.DataFrame(records, infer_schema_length=None) if not isinstance(records, pl.DataFrame) else records
-    for column, dtype in BASE_COLUMNS.items():
-        if column not in table.columns:
-            table = table.with_columns(pl.lit(None, dtype).alias(column))
-        table = table.with_columns(pl.col(column).cast(dtype))
-    for column, dtype in {"segment": pl.Int64(), TOKEN_COLUMN: pl.List(pl.Int64()), **WORD_COLUMNS}.items():
+    for name, ragged in features.items():
+        _check_length(name, ragged, len(records), card)
+    types: dict[str, pl.DataType] = {
+        **BASE_COLUMNS,
+        **{"segment": pl.Int64(), TOKEN_COLUMN: pl.List(pl.Int64()), **WORD_COLUMNS},
+        **{column: _type_of(scheme) for scheme in card.schemes for column in scheme.columns},
+    }
+    table = _as_table(records, types)
+    for column, dtype in types.items():
         if column in table.columns:
-            table = table.with_columns(pl.col(column).cast(dtype))
-    for scheme in card.schemes:
-        dtype = pl.String() if scheme.kind is LabelKind.ONE_OF_K else pl.Float32()
-        table = table.with_columns(pl.col(c).cast(dtype) for c in scheme.columns if c in table.columns)
-        if dtype == pl.Float32():
-            table = table.with_columns(pl.col(c).fill_nan(None) for c in scheme.columns if c in table.columns)
+            table = _cast(table, column, dtype, card)
+        elif column in BASE_COLUMNS:
+            table = table.with_columns(pl.lit(None, dtype).alias(column))
+    _check_names(table, card)
     check_labels(table, card.schemes, where=card.name)
     rank = "segment" if "segment" in table.columns else "start"
     order = (
@@ -259,6 +266,53 @@ def build_corpus(
     in_order = bool(np.array_equal(order, np.arange(len(table))))
     features = {name: ragged if in_order else ragged.take(order) for name, ragged in features.items()}
     return Corpus(table if in_order else table[order], features, card)
+
+
+def _check_length(name: str, ragged: Ragged, count: int, card: Card) -> None:
+    if len(ragged) != count:
+        raise AffectusError(
+            f"Modality {name!r} has another number of utterances than the table",
+            where=card.name,
+            got=len(ragged),
+            expected=str(count),
+        )
+
+
+def _type_of(scheme: LabelScheme) -> pl.DataType:
+    return pl.String() if scheme.kind is LabelKind.ONE_OF_K else pl.Float32()
+
+
+def _as_table(records: Any, types: Mapping[str, pl.DataType]) -> pl.DataFrame:
+    """Return records as a table; NaN among words, which is how pandas writes a missing one, would become a word."""
+    if isinstance(records, pl.DataFrame):
+        return records
+    if isinstance(records, Sequence):
+        words = [column for column, dtype in types.items() if dtype == pl.String()]
+        records = [
+            {**record, **dict.fromkeys(missing)}
+            if (missing := [c for c in words if isinstance(record.get(c), float) and np.isnan(record[c])])
+            else record
+            for record in records
+        ]
+    return pl.DataFrame(records, infer_schema_length=None)
+
+
+def _cast(table: pl.DataFrame, column: str, dtype: pl.DataType, card: Card) -> pl.DataFrame:
+    try:
+        given = pl.col(column)
+        if table.schema[column].is_float():
+            given = given.fill_nan(None)
+        cast = table.with_columns(given.cast(dtype))
+    except pl.exceptions.PolarsError:
+        kept = table.select(pl.col(column).cast(dtype, strict=False)).to_series()
+        row = int((kept.is_null() & table[column].is_not_null()).arg_max() or 0)
+        raise AffectusError(
+            f"The column {column!r} has the wrong type",
+            where=f"{card.name}, row {row + 1}",
+            got=repr(table[column][row]),
+            expected=str(dtype),
+        ) from None
+    return cast.with_columns(pl.col(column).fill_nan(None)) if dtype.is_float() else cast
 
 
 def check_labels(table: pl.DataFrame, schemes: Sequence[LabelScheme], *, where: str) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from affectus.corpus import Corpus, Ragged
+from affectus.corpus import Corpus, Ragged, load_corpus
 from affectus.evaluation.evaluate import average
 from affectus.objectives import Task, TaskKind
 from affectus.predict.results import Opinion, Utterance
@@ -80,18 +80,21 @@ class Predictor:
         """The modalities that it reads."""
         return self._teller.modalities
 
-    def predict(self, corpus: Corpus, *, threads: int = 1, progress: Progress | None = None) -> tuple[Utterance, ...]:
+    def predict(
+        self, corpus: Corpus | str | Path, *, threads: int = 1, progress: Progress | None = None
+    ) -> tuple[Utterance, ...]:
         """Tell every utterance of a corpus, labelled or not, in the order of its table.
 
         Args:
-            corpus: with what the model reads; a modality may be missing for any utterance.
+            corpus: in memory, or its folder, with what the model reads; a modality may be missing for any utterance.
             threads: of torch.
             progress: told how many utterances are done, and of how many.
 
         Raises:
             AffectusError: the corpus does not fit the model.
         """
-        return self._teller.predict(corpus, threads=threads, progress=progress)
+        opened = corpus if isinstance(corpus, Corpus) else load_corpus(corpus)
+        return self._teller.predict(opened, threads=threads, progress=progress)
 
     def notes(self, corpus: Corpus) -> list[str]:
         """Return what a reader of the predictions has to know, a sentence each."""

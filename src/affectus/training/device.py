@@ -2,15 +2,19 @@
 
 import torch
 
-from affectus.errors import AffectusError
+from affectus.errors import AffectusError, unknown_name
+
+DEVICES = ("auto", "cpu", "cuda")
 
 
 def choose_device(device: str) -> torch.device:
     """Return the device that ``auto``, ``cpu`` or ``cuda`` means here.
 
     Raises:
-        AffectusError: a GPU is asked for where PyTorch finds none.
+        AffectusError: it is none of these, or a GPU is asked for where PyTorch finds none.
     """
+    if device not in DEVICES:
+        raise unknown_name("device", str(device), DEVICES)
     there = torch.cuda.is_available()
     if device == "cuda" and not there:
         built = torch.version.cuda is not None

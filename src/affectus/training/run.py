@@ -12,13 +12,14 @@ import importlib.metadata
 import json
 import logging
 import multiprocessing
+import operator
 import platform
 import queue
 import shutil
 import time
 import traceback
 import warnings
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -170,14 +171,11 @@ def build_config(
     Raises:
         AffectusError: anything that does not fit.
     """
+    tasks = _listed(tasks)
     entry = MODELS[model]
     all_options, settings = resolve_settings(entry, preset=preset, options=options, training=training)
     choose_tasks(tasks, corpus.schemes)
-    listed = tuple(range(seeds)) if isinstance(seeds, int) else tuple(seeds)
-    if not listed or len(set(listed)) != len(listed) or any(seed < 0 for seed in listed):
-        raise AffectusError(
-            "The seeds are not right", got=seeds, expected="different whole numbers from 0, at least one"
-        )
+    listed = _seeds(seeds)
     if issubclass(entry.build, Estimator):
         listed = listed[:1]  # a closed-form fit: further seeds would repeat it
     _check_text(entry, settings)
@@ -185,12 +183,33 @@ def build_config(
         model=model,
         preset=preset,
         view=choose_view(entry, view),
-        tasks=tuple(tasks),
-        modalities=choose_modalities(corpus, modalities, encoded=settings.text_encoder is not None),
+        tasks=tasks,
+        modalities=choose_modalities(
+            corpus, None if modalities is None else _listed(modalities), encoded=settings.text_encoder is not None
+        ),
         seeds=listed,
         options=all_options,
         training=settings,
     )
+
+
+def _listed(names: Iterable[str]) -> tuple[str, ...]:
+    """Return names; those of one text stand between commas, as on the command line."""
+    return tuple(part.strip() for part in names.split(",") if part.strip()) if isinstance(names, str) else tuple(names)
+
+
+def _seeds(seeds: int | Iterable[int]) -> tuple[int, ...]:
+    listed: tuple[int, ...] = ()
+    with contextlib.suppress(TypeError):  # texts, and numbers that are not whole
+        try:
+            listed = tuple(range(operator.index(seeds)))  # type: ignore[arg-type]
+        except TypeError:
+            listed = tuple(operator.index(seed) for seed in seeds)  # type: ignore[union-attr]
+    if not listed or len(set(listed)) != len(listed) or min(listed) < 0:
+        raise AffectusError(
+            "The seeds are not right", got=repr(seeds), expected="different whole numbers from 0, at least one"
+        )
+    return listed
 
 
 def _check_learning_without_labels(config: RunConfig, model: AnyModel) -> None:
@@ -340,7 +359,7 @@ def train_run(
         unlabelled=None if unlabelled is None else CorpusIdentity(name=unlabelled.name, sha256=unlabelled_identity),
         versions=_versions(text),
     )
-    with lock_folder(out), torch_threads(threads), keeping_freed_memory():
+    with torch_threads(threads), lock_folder(out), keeping_freed_memory():
         _open_run(out, file)
         pending = []
         for seed in config.seeds:
