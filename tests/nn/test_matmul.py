@@ -19,19 +19,6 @@ SIZES = [(1, 1, 1), (8, 256, 32), (7, 300, 33), (131, 17, 50), (40, 513, 16), (9
 SIZES += [(20, 30, 1100)]  # more columns than go through together
 
 
-@pytest.fixture(params=["the best", "avx2"])
-def everywhere(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the kernels make every product, whatever its size and the processor."""
-    if request.param == "avx2":
-        monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
-        loaded = kernels._load.__wrapped__()
-        assert loaded[0] == "avx2"
-        monkeypatch.setattr(kernels, "_load", lambda: loaded)
-    monkeypatch.setattr(matmul, "multiplies", lambda: True)
-    for limit in ("LEAST", "WORTH", "WORTH_OF_LAYER"):
-        monkeypatch.setattr(matmul, limit, 1)
-
-
 @pytest.fixture
 def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
     """The sizes (m, n, k) of the products that the kernels make."""
