@@ -11,6 +11,8 @@ from affectus.corpus import Card, Corpus, Ragged, build_corpus
 from affectus.labels import emotion_class_scheme, emotions_scheme, sentiment_scheme
 from affectus.vocabulary import SIX_EMOTIONS
 
+# read when torch is imported: workers with two threads each would wait for each other
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 settings.register_profile("suite", max_examples=40)
 settings.load_profile("suite")
 
