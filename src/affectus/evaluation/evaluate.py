@@ -12,6 +12,7 @@ from affectus.corpus.storage import content_hash
 from affectus.errors import AffectusError
 from affectus.evaluation.protocols import PROTOCOLS, Protocol
 from affectus.evaluation.scoring import SIMS_INTENSITY, Scorer, Thresholds, choose_thresholds
+from affectus.evaluation.spread import std_over_seeds
 from affectus.metrics import AKHTAR_GRID
 from affectus.objectives import TaskKind
 from affectus.training.config import is_gradient_model
@@ -62,12 +63,9 @@ class Evaluation:
     def std(self, metric: str) -> float:
         """Return the sample standard deviation over seeds.
 
-        For one value NaN, since it is unknown; 0 for a model without gradients, which every seed makes alike.
+        For one value NaN, since it is unknown.
         """
-        values = self.values[metric]
-        if len(values) > 1:
-            return float(np.std(values, ddof=1))
-        return float("nan") if is_gradient_model(self.model) else 0.0
+        return float(std_over_seeds(self.values[metric]))
 
     def to_json(self) -> dict[str, Any]:
         """Return what ``affectus evaluate --json`` writes."""
