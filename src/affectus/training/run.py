@@ -55,6 +55,7 @@ from affectus.training.config import (
     Precision,
     RunConfig,
     TrainingSettings,
+    check_of_networks,
     choose_view,
     resolve_settings,
 )
@@ -179,6 +180,7 @@ def build_config(
     tasks = _listed(tasks)
     entry = MODELS[model]
     all_options, settings = resolve_settings(entry, preset=preset, options=options, training=training)
+    check_of_networks(entry, training or ())
     choose_tasks(tasks, corpus.schemes)
     listed = _seeds(seeds)
     if issubclass(entry.build, Estimator):
