@@ -77,6 +77,20 @@ class Run:
             )
         return tuple(done)
 
+    @cached_property
+    def chosen_epochs(self) -> dict[int, str]:
+        """Per seed whose training has ended, of which epoch its weights are, from 1; none of a model without epochs."""
+        found = {}
+        for seed in self.seeds:
+            known = read_json(self.seed_folder(seed) / RESULT)
+            if not isinstance(known, dict):
+                continue
+            if isinstance(known.get("best_epoch"), int):
+                found[seed] = f"epoch {known['best_epoch'] + 1}"
+            elif isinstance(of_tasks := known.get("best_epochs"), dict):
+                found[seed] = ", ".join(f"epoch {epoch + 1} for {task}" for task, epoch in of_tasks.items())
+        return found
+
     @property
     def unfinished(self) -> str | None:
         """What a reader of the run's predictions and figures must know if not every seed is trained; None if all are.
