@@ -372,6 +372,17 @@ def test_names_of_modalities(corpus: Corpus, tmp_path: Path) -> None:
     )
 
 
+def test_labels_are_checked_once(corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
+    checked = []
+    monkeypatch.setattr("affectus.corpus.corpus.check_labels", lambda table, schemes, where: checked.extend(schemes))
+    for _ in range(3):
+        corpus.label("sentiment")
+        corpus.label("emotions")
+    assert [scheme.name for scheme in checked] == ["sentiment", "emotions"]
+    corpus.select(corpus.rows()).label("sentiment")  # another corpus, another table
+    assert len(checked) == 3
+
+
 def test_remove(corpus: Corpus, tmp_path: Path) -> None:
     save_corpus(corpus, tmp_path / "c")
     remove_corpus(tmp_path / "c")

@@ -137,6 +137,11 @@ class Corpus:
         starts[:1] = True
         return starts
 
+    @cached_property
+    def _usable(self) -> set[str]:
+        """The label schemes that were found to be usable; a table stays as it is, so each is looked at once."""
+        return set()
+
     def label(self, scheme: str) -> npt.NDArray[np.float32]:
         """Return the labels of a scheme: (N, size) float32, NaN where missing; a class is its index.
 
@@ -146,11 +151,14 @@ class Corpus:
         if scheme not in self.schemes:
             raise unknown_name("label scheme", scheme, self.schemes, where=f"the corpus {self.name!r}")
         found = self.schemes[scheme]
-        # what can be used is looked at here; whether it is within its range, when it is imported and by `corpus check`
-        usable = found
-        if found.kind is not LabelKind.ONE_OF_K:
-            usable = LabelScheme(name=found.name, kind=LabelKind.REAL, columns=found.columns)
-        check_labels(self.table, [usable], where=self.name)
+        if scheme not in self._usable:
+            # what can be used is looked at here; whether it is within its range, when it is imported and by `corpus
+            # check`
+            usable = found
+            if found.kind is not LabelKind.ONE_OF_K:
+                usable = LabelScheme(name=found.name, kind=LabelKind.REAL, columns=found.columns)
+            check_labels(self.table, [usable], where=self.name)
+            self._usable.add(scheme)
         if found.kind is LabelKind.ONE_OF_K:
             index = {name: float(i) for i, name in enumerate(found.classes)}
             column = self.table[found.columns[0]].to_list()
