@@ -44,6 +44,11 @@ def test_figures_are_those_of_each_seeds_model(run: Run, corpus: Corpus) -> None
     assert found.std("polarity.accuracy") == pytest.approx(np.std(found.values["polarity.accuracy"], ddof=1))
     assert found.n == len(corpus.rows("test"))
     assert not found.notes
+    for figure in (found.mean, found.std):
+        with pytest.raises(
+            AffectusError, match=r"Unknown metric 'polarity\.acuracy' in the evaluation of the run .*: exp.*"
+        ):
+            figure("polarity.acuracy")
 
 
 def test_one_seed_has_no_spread(run: Run, corpus: Corpus, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

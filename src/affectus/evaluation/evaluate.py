@@ -9,7 +9,7 @@ import numpy as np
 
 from affectus.corpus import Corpus
 from affectus.corpus.storage import content_hash
-from affectus.errors import AffectusError
+from affectus.errors import AffectusError, unknown_name
 from affectus.evaluation.protocols import PROTOCOLS, Protocol
 from affectus.evaluation.scoring import SIMS_INTENSITY, Scorer, Thresholds, choose_thresholds
 from affectus.evaluation.spread import std_over_seeds
@@ -57,15 +57,27 @@ class Evaluation:
     ensemble: bool = False
 
     def mean(self, metric: str) -> float:
-        """Return the mean over seeds."""
-        return float(np.mean(self.values[metric]))
+        """Return the mean over seeds.
+
+        Raises:
+            AffectusError: there is no such metric.
+        """
+        return float(np.mean(self._of(metric)))
 
     def std(self, metric: str) -> float:
         """Return the sample standard deviation over seeds.
 
         For one value NaN, since it is unknown.
+
+        Raises:
+            AffectusError: there is no such metric.
         """
-        return float(std_over_seeds(self.values[metric]))
+        return float(std_over_seeds(self._of(metric)))
+
+    def _of(self, metric: str) -> list[float]:
+        if metric not in self.values:
+            raise unknown_name("metric", metric, self.values, where=f"the evaluation of the run {self.run!r}")
+        return self.values[metric]
 
     def to_json(self) -> dict[str, Any]:
         """Return what ``affectus evaluate --json`` writes."""
