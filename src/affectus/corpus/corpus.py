@@ -289,7 +289,7 @@ def build_corpus(
     return Corpus(table if in_order else table[order], features, card)
 
 
-def _check_sequences(name: str, ragged: Ragged, count: int, card: Card) -> None:
+def _check_sequences(name: str, ragged: object, count: int, card: Card) -> None:
     if not isinstance(ragged, Ragged):
         shape = getattr(ragged, "shape", None)
         raise AffectusError(
