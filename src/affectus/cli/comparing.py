@@ -33,8 +33,8 @@ def compare(
         typer.Option(
             "--json",
             help="Write JSON, - prints it: a list with an object per metric and run, of the keys metric, first, second "
-            "(the runs), first_mean, second_mean, difference (second minus first), interval, p_videos, p_videos_corrected, "
-            "p_seeds, effect, better, undefined_draws; null where undefined.",
+            "(the runs), first_mean, second_mean, difference (second minus first), interval, p_videos, "
+            "p_videos_corrected, p_seeds, effect, better, undefined_draws; null where undefined.",
         ),
     ] = None,
     latex: Annotated[Path | None, typer.Option("--latex", help="Write a LaTeX table.")] = None,
