@@ -11,6 +11,7 @@ import pytest
 from typer.main import get_command
 
 import affectus
+from affectus.cli.console import choose_jobs
 from affectus.cli.main import app, main
 
 
@@ -122,6 +123,43 @@ def test_metrics_are_json_where_a_range_has_no_bound(capsys: pytest.CaptureFixtu
     found = {one["name"]: one for one in json.loads(capsys.readouterr().out, parse_constant=refuse)}
     assert found["mae"]["range"] == [0.0, None]
     assert found["pearson"]["range"] == [-1.0, 1.0]
+
+
+def test_room_for_more_processes_is_told_in_a_terminal_alone(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("affectus.cli.console.usable_cores", lambda: 8)
+    assert choose_jobs(None, threads=1, many=True) == 1
+    assert capsys.readouterr().err == ""  # nobody watches
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    assert choose_jobs(None, threads=2, many=True) == 1
+    said = capsys.readouterr()
+    assert "Runs are trained one after another; --jobs 4 trains as many at once" in said.err
+    assert said.out == ""
+    assert (choose_jobs(3, threads=1, many=True), choose_jobs(1, threads=1, many=True)) == (3, 1)
+    assert choose_jobs(None, threads=1, many=False) == 1
+    assert choose_jobs(None, threads=8, many=True) == 1
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["benchmark", "CORPUS", "--out", "OUT"],
+        ["tune", "tfn", "CORPUS", "--out", "OUT"],
+        ["reproduce", "cai2025", "--corpus", "CORPUS", "--out", "OUT"],
+    ],
+    ids=lambda words: words[0],
+)
+def test_verbs_with_many_runs_tell_of_jobs(
+    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("affectus.cli.console.usable_cores", lambda: 8)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    for more, told in (([], True), (["--jobs", "1"], False), (["-q"], False)):
+        assert main([*words, *more]) == 2  # there is no such corpus
+        assert ("--jobs 8 trains" in " ".join(capsys.readouterr().err.split())) is told
 
 
 def test_the_module_runs_as_the_command_does(tmp_path: Path) -> None:

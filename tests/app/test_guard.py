@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import shutil
 import socket
 import threading
 import time
@@ -15,10 +16,12 @@ import pytest
 import uvicorn
 from fastapi.testclient import TestClient
 
-from affectus.app.running import Serving, address_of, listen, own_names, settings_of
+from affectus.api import train
+from affectus.app.running import Serving, address_of, listen, own_names, run, settings_of
 from affectus.app.server import create_app
 from affectus.app.settings import Limits, Settings
 from affectus.cli.main import main
+from affectus.corpus.embedded import make_embedded
 from affectus.errors import AffectusError
 
 HOST = "127.0.0.1:8765"
@@ -361,3 +364,27 @@ class TestCommand:
         (tmp_path / "affectus.db").write_bytes(b"no database" * 100)
         assert main(["serve", "--folder", str(tmp_path), "--port", "0", "--no-browser"]) == 2
         assert "The list of analyses cannot be read" in capsys.readouterr().err
+
+
+def test_an_unfinished_model_is_told_before_the_page_opens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(*_: Any) -> None:
+        raise AffectusError("It would listen now")
+
+    monkeypatch.setattr("affectus.app.running.listen", stop)
+    small: dict[str, Any] = {"options": {"hidden": 4, "dense": 4}, "training": {"epochs": 1}, "modalities": ["audio"]}
+    model = train("mtmm_es", make_embedded(videos=6), tasks=["polarity"], seeds=2, out=tmp_path / "run", **small).folder
+    said: list[str] = []
+    asked = Serving(folder=tmp_path / "kept", model=model)
+    with pytest.raises(AffectusError, match="It would listen now"):
+        run(asked, said.append)
+    assert said == []
+    shutil.rmtree(model / "seed-1")
+    with pytest.raises(AffectusError, match="It would listen now"):
+        run(asked, said.append)
+    assert said == [f"1 of 2 seeds of the run {model} is trained: 0. The same `affectus train` goes on with the rest."]
+    shutil.rmtree(model / "seed-0")
+    with pytest.raises(AffectusError, match="No seed of the run is trained to its end"):
+        run(asked, said.append)
+    (model / "run.json").unlink()
+    with pytest.raises(AffectusError, match=r"holds no run \(no run\.json\)"):
+        run(asked, said.append)

@@ -372,6 +372,42 @@ def test_names_of_modalities(corpus: Corpus, tmp_path: Path) -> None:
     )
 
 
+def test_an_array_in_place_of_sequences_is_one_sentence(corpus: Corpus) -> None:
+    rows = np.ones((6, 2), np.float32)
+    sentence = (
+        r"The features of the modality 'audio' are no Ragged in .*: got ndarray of shape \(6, 2\); .*Ragged\.from_rows"
+    )
+    with pytest.raises(AffectusError, match=sentence):
+        Corpus(corpus.table, {"audio": rows}, Card(name="x"))  # type: ignore[dict-item]
+    with pytest.raises(AffectusError, match=sentence):
+        build_corpus(corpus.table, {"audio": rows}, Card(name="x"))  # type: ignore[dict-item]
+    with pytest.raises(AffectusError, match=r"'gaze' are no Ragged in .*: got list; expected"):
+        corpus.with_features("gaze", [[1.0]] * 6, ModalityCard(dim=1))  # type: ignore[arg-type]
+
+
+def test_a_corpus_is_shown_in_three_lines(corpus: Corpus) -> None:
+    lines = repr(corpus).splitlines()
+    assert len(lines) == 3
+    assert lines[0].startswith(f"<Corpus {corpus.name!r}: 6 utterances of ")
+    assert f"train {len(corpus.rows('train'))}" in lines[0]
+    assert lines[1] == " features: audio 3, vision 2"
+    assert lines[2].startswith(" labels: sentiment, ")
+    assert lines[2].endswith(">")
+    bare = Corpus(corpus.table[:0], {}, Card(name="x"))
+    assert repr(bare) == "<Corpus 'x': 0 utterances of 0 videos\n features: none\n labels: none>"
+
+
+def test_labels_are_checked_once(corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
+    checked = []
+    monkeypatch.setattr("affectus.corpus.corpus.check_labels", lambda table, schemes, where: checked.extend(schemes))
+    for _ in range(3):
+        corpus.label("sentiment")
+        corpus.label("emotions")
+    assert [scheme.name for scheme in checked] == ["sentiment", "emotions"]
+    corpus.select(corpus.rows()).label("sentiment")  # another corpus, another table
+    assert len(checked) == 3
+
+
 def test_remove(corpus: Corpus, tmp_path: Path) -> None:
     save_corpus(corpus, tmp_path / "c")
     remove_corpus(tmp_path / "c")

@@ -15,6 +15,7 @@ from affectus.api import train
 from affectus.batches import Batch
 from affectus.batches.corruption import Draw, missing
 from affectus.cli.main import main
+from affectus.cli.robustness import _figure
 from affectus.corpus import Corpus, Ragged, save_corpus
 from affectus.corpus.embedded import make_embedded
 from affectus.errors import AffectusError
@@ -22,6 +23,7 @@ from affectus.evaluation import CORRUPTIONS, Robustness, evaluate_run, measure_r
 from affectus.evaluation import robustness as robustness_module
 from affectus.evaluation.robustness import Curve
 from affectus.evaluation.scoring import Scorer
+from affectus.files import json_text
 from affectus.report.robustness import (
     area_rows,
     choose_metrics,
@@ -203,8 +205,10 @@ def test_an_area_is_in_the_units_of_the_figure() -> None:
     assert curve_of([[[3.0, 3.0, 3.0]]], (-10.0, 5.0, 20.0)).area("m").tolist() == [3.0]
     curve = curve_of([[[0.0, 1.0]]], (-10.0, 20.0))
     assert curve.area("m").tolist() == [0.5]
-    assert curve.std("m").tolist() == [0.0, 0.0]
-    assert curve.draw_std("m").tolist() == [0.0, 0.0]
+    # of one seed and one draw nothing is known of the spread
+    assert np.isnan(curve.std("m")).all()
+    assert np.isnan(curve.draw_std("m")).all()
+    assert np.isnan(curve.to_json()["metrics"]["m"]["area"]["std"])
 
 
 def test_json_holds_every_number(found: Robustness) -> None:
@@ -251,6 +255,23 @@ def test_areas_stand_side_by_side(found: Robustness, other: Robustness) -> None:
     assert first.areas[1][0] == pytest.approx(other.by_name["missing", "text"].area("polarity.accuracy").mean())
     fewer = replace(found, curves=found.curves[:1])
     assert area_rows([fewer, other], ["intensity.mae"])[5].areas[0] is None
+
+
+def test_one_seed_has_no_spread(found: Robustness) -> None:
+    curves = tuple(replace(c, values={name: v[:1, :1] for name, v in c.values.items()}) for c in found.curves)
+    one = replace(found, seeds=(0,), draws=1, clean={name: v[:1] for name, v in found.clean.items()}, curves=curves)
+    row = next(csv.DictReader(io.StringIO(to_csv([one]))))
+    assert (row["std"], row["std_over_draws"]) == ("", "")
+    (area, *_) = area_rows([one], ["intensity.mae"])
+    assert area.areas[0] is not None
+    assert _figure(area.areas[0]) == f"{area.areas[0][0]:.3f}"
+    assert _figure((0.5, 0.25)) == "0.500 ± 0.250"
+    assert _figure(None) == ""
+    told = json.loads(json_text(one.to_json()))
+    assert told["clean"]["intensity.mae"]["std"] is None
+    assert set(told["curves"][0]["metrics"]["intensity.mae"]["std"]) == {None}
+    assert "±" not in render_robustness([one])
+    assert "±" in render_robustness([found])
 
 
 def test_the_page_has_every_curve_and_fetches_nothing(found: Robustness, other: Robustness, tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 import json
+import re
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from affectus.errors import AffectusError
 from affectus.evaluation.evaluate import choose_for
 from affectus.evaluation.scoring import MMSA_INTENSITY, Metric, Scorer
 from affectus.evaluation.significance import (
+    Difference,
     compare_runs,
     compare_statistics,
     holm,
@@ -223,6 +226,17 @@ def test_command_line(runs: tuple[Corpus, list[Run]], tmp_path: Path, capsys: py
     assert told.err.splitlines() == seen
     assert main([*arguments, "--draws", "5"]) == 2
     assert "Too few draws" in capsys.readouterr().err
+
+
+def test_every_key_of_the_json_is_explained(capsys: pytest.CaptureFixture[str]) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "how-to" / "read-a-report.md").read_text(encoding="utf-8")
+    rows = [line.split("|")[1] for line in page.splitlines() if line.startswith("| `")]
+    keys = [field.name for field in fields(Difference)]
+    assert re.findall(r"`(\w+)`", "".join(rows)) == keys
+    assert main(["compare", "--help"]) == 0
+    words = re.sub(r"[^\w,]+", " ", capsys.readouterr().out)
+    for key in keys:
+        assert re.search(rf"\b{key}\b", words), key
 
 
 def test_bad_input(runs: tuple[Corpus, list[Run]]) -> None:

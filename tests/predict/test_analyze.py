@@ -1,5 +1,7 @@
 """What `analyze` takes for the transcript and the speakers of a recording."""
 
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from affectus.features.media.words import Word
 from affectus.predict.analyze import analyze
 from affectus.predict.predictor import Predictor
 from affectus.predict.results import Opinion, Utterance
+from affectus.training import load_run
 
 av = pytest.importorskip("av", reason="the extra 'media' is not installed")
 for module in ("onnxruntime", "silero_vad", "librosa", "pyworld"):
@@ -109,6 +112,25 @@ def test_a_run_reads_a_file_that_lacks_a_modality(tmp_path: Path) -> None:
     unheard = train("linear", corpus, tasks=["polarity"], modalities=["audio"], out=tmp_path / "unheard")
     with pytest.raises(AffectusError, match="lacks the modality 'audio'"):
         analyze(letter, model=unheard)
+
+
+def test_an_unfinished_run_is_noted_or_refused(tmp_path: Path) -> None:
+    corpus = make_embedded(videos=12)
+    small = {"options": {"hidden": 4, "dense": 4}, "training": {"epochs": 2}}
+    run = train("mtmm_es", corpus, tasks=["polarity"], modalities=["audio"], seeds=3, out=tmp_path / "run", **small)  # type: ignore[arg-type]
+    assert Predictor.load(run).notes(corpus) == []
+    shutil.rmtree(run.seed_folder(1))
+    unfinished = load_run(run.folder)
+    (note,) = Predictor.load(unfinished).notes(corpus)
+    epochs = [json.loads((run.seed_folder(seed) / "result.json").read_text())["best_epoch"] + 1 for seed in (0, 2)]
+    assert note == (
+        "The run is unfinished: 2 of 3 seeds of the run run are trained: 0, 2. The same `affectus train` goes on with "
+        f"the rest. The weights are of seed 0: epoch {epochs[0]}; seed 2: epoch {epochs[1]}."
+    )
+    for seed in (0, 2):
+        shutil.rmtree(run.seed_folder(seed))
+    with pytest.raises(AffectusError, match=r"No seed of the run is trained to its end.*goes on where it stopped"):
+        Predictor.load(run.folder)
 
 
 def test_an_encoding_that_was_guessed_is_noted(talk: Path, tmp_path: Path) -> None:

@@ -178,6 +178,38 @@ def test_text_is_analysed_from_the_command_line(
     assert "report.html" in capsys.readouterr().out
 
 
+def test_the_analysis_of_another_file_is_replaced_only_where_asked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from affectus.cli.main import main
+
+    (tmp_path / "b").mkdir()
+    for source in (tmp_path / "clip.mp4", tmp_path / "b" / "clip.mp4", tmp_path / "clip.wav"):
+        source.write_bytes(b"0123")
+    asked = []
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("affectus.predict.analyze.analyze", lambda path, **_: asked.append(path) or told(path))
+
+    def told(path: Path) -> Analysis:
+        return replace(found(timed=False, media="text"), source=str(path))
+
+    assert main(["analyze", "clip.mp4"]) == 0
+    assert main(["analyze", str(tmp_path / "clip.mp4")]) == 0  # the same by another path
+    assert len(asked) == 2
+    before = (tmp_path / "clip-analysis" / "result.json").read_text()
+    for other in ("b/clip.mp4", "clip.wav"):
+        capsys.readouterr()
+        assert main(["analyze", other]) == 2
+        said = " ".join(capsys.readouterr().err.split())
+        assert "The folder holds the analysis of another file in clip-analysis: got " in said
+        assert f"expected {other}. Name a folder with --out" in said
+    assert len(asked) == 2, "it was found out only after the work"
+    assert (tmp_path / "clip-analysis" / "result.json").read_text() == before
+    assert main(["analyze", "clip.wav", "--out", "clip-analysis"]) == 0
+    (tmp_path / "clip-analysis" / "result.json").write_text("no json")
+    assert main(["analyze", "clip.mp4"]) == 0
+
+
 def test_bad_input_is_one_sentence_and_leaves_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("av", reason="the extra [media] is not installed")
     from affectus.cli.main import main

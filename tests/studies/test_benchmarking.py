@@ -126,6 +126,25 @@ def test_settings_of_networks_do_not_reach_what_is_none(corpus: Corpus) -> None:
         assert plan.cells[name].training == {"record_epochs": False, "scale": "max"}
 
 
+def test_settings_of_gradient_training_reach_networks_alone(corpus: Corpus) -> None:
+    changes = Changes({"epochs": 3, "scale": "max"}, {}, {})
+    for name in ("majority", "linear", "svm"):
+        cell = plan_of(corpus, models=["blanchard", "svm"], changes=changes).cells[name]
+        assert cell.training == {"record_epochs": False, "scale": "max"}
+    with pytest.raises(AffectusError, match=r"The model 'linear' is not .* so the setting 'patience' would do nothing"):
+        plan_of(corpus, models=["blanchard"], changes=Changes({}, {}, {"linear": {"patience": 3}}))
+
+
+def test_a_setting_of_a_model_that_is_not_there_is_refused(corpus: Corpus) -> None:
+    for changes in (Changes({}, {"tfn": {"hidden": 8}}, {}), Changes({}, {}, {"tfn": {"hidden": 3}})):
+        sentence = (
+            r"for the model 'tfn', which is not benchmarked: got tfn\.hidden; expected .* linear, blanchard\. Add"
+        )
+        with pytest.raises(AffectusError, match=sentence):
+            plan_of(corpus, models=["blanchard"], changes=changes)
+    plan_of(corpus, models=["blanchard"], changes=Changes({}, {"linear": {"C": 2.0}}, {}))  # which is always there
+
+
 def test_settings_of_all_models_and_of_one() -> None:
     changes = split_changes(["epochs=3", "tfn.hidden=8", "tfn.learning_rate=1e-2", "text_encoder=minilm"])
     assert changes.training == {"epochs": 3, "text_encoder": "minilm"}

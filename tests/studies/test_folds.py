@@ -1,4 +1,5 @@
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -59,6 +60,7 @@ def test_pooled_figures_are_those_of_the_pooled_predictions(corpus: Corpus, tmp_
         assert found.values(name) == pytest.approx([scores[name]], abs=1e-6), name
     assert found.to_json()["n"] == len(corpus)
     assert found.to_json()["videos"] == 24
+    assert all(np.isnan(of["std"]) for of in found.to_json()["metrics"].values())  # of one seed
 
 
 def test_two_systems_are_compared_over_all_videos(corpus: Corpus, tmp_path: Path) -> None:
@@ -143,10 +145,13 @@ def test_the_command_line(corpus: Corpus, tmp_path: Path, capsys: pytest.Capture
     save_corpus(corpus, folder)
     common = [str(folder), "--tasks", "polarity,emotions", "--folds", "3", "-q"]
     assert main(["cross-validate", "linear", *common, "--out", str(tmp_path / "a")]) == 0
-    assert "24 videos" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "24 videos" in printed
+    assert re.search(r"polarity\.accuracy *│ *0\.\d{4} │ *– *│", printed)
     assert main(["cross-validate", "majority", *common, "--out", str(tmp_path / "b"), "--json", "-"]) == 0
     facts = json.loads(capsys.readouterr().out)
     assert (facts["n"], facts["videos"], facts["seeds"]) == (len(corpus), 24, [0])
+    assert facts["metrics"]["polarity.accuracy"]["std"] is None
     both = [str(tmp_path / "b"), str(tmp_path / "a")]
     assert main(["compare", *both, "--corpus", str(folder), "--draws", "500"]) == 0
     assert "polarity.accuracy" in capsys.readouterr().out

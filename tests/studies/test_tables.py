@@ -33,7 +33,7 @@ def test_a_quantity_is_told_three_times() -> None:
     one = Quantity(0.786, "taken from another table", (0.8, 0.82), (0.79,))
     assert one.cells() == ("78.6?", "81.0 ± 1.4", "79.0")
     assert Quantity().cells() == (NOTHING,) * 3
-    assert one.to_json()["honest"] == {"mean": 0.79, "std": 0.0, "values": [0.79]}
+    assert one.to_json()["honest"] == {"mean": 0.79, "std": None, "values": [0.79]}
     assert summary(()) is None
     assert spread((float("nan"),)) == NOTHING
 

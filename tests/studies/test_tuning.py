@@ -207,6 +207,8 @@ def test_failed_trials_are_kept_with_their_reason(
     ("words", "sentence"),
     [
         (["majority"], "nothing to search for the model 'majority'"),
+        (["linear", "--set", "epochs=3"], "The model 'linear' is not trained by gradient, so the setting 'epochs'"),
+        (["linear", "--search", "learning_rate=log:1e-4..1e-2"], "so the setting 'learning_rate' would do nothing"),
         (["tfm"], "Did you mean 'tfn'"),
         (["hazarika_sa", "--metric", "intensity.acc7"], "Unknown figure 'intensity.acc7'"),
         (["hazarika_sa", "--search", "dim"], "The axis is not right"),

@@ -20,7 +20,7 @@ from affectus.models import MODELS, Model
 from affectus.nn.lstm import LSTM
 from affectus.nn.precision import in_full, single
 from affectus.testing import Case, cases
-from affectus.training import load_run
+from affectus.training import build_config, load_run
 from affectus.training.config import Precision
 from affectus.training.mixed import check_precision, run_model
 
@@ -131,6 +131,25 @@ def test_what_is_no_network_is_refused(corpus: Corpus, tmp_path: Path, model: st
         train(model, corpus, tasks=["polarity"], out=tmp_path / "run", training={"precision": "bf16"})
     assert not (tmp_path / "run").exists()
     train(model, corpus, tasks=["polarity"], out=tmp_path / "run", training={"precision": "fp32"})
+
+
+@pytest.mark.parametrize("model", ["linear", "svm", "random_forest", "majority", "c_mkl"])
+def test_what_trains_networks_is_refused_for_other_models(
+    corpus: Corpus, tmp_path: Path, model: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sentence = rf"The model '{model}' is not trained by gradient, so the setting 'epochs' would do nothing\. Leave it"
+    with pytest.raises(AffectusError, match=sentence):
+        train(model, corpus, tasks=["polarity"], out=tmp_path / "run", training={"epochs": 3, "scale": "max"})
+    save_corpus(corpus, tmp_path / "corpus")
+    config = tmp_path / "config.yaml"
+    config.write_text("tasks: [polarity]\ntraining: {batch_size: 8}\n")
+    words = ["train", model, str(tmp_path / "corpus"), "--out", str(tmp_path / "run")]
+    assert main([*words, "--config", str(config), "--set", "learning_rate=0.1"]) == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert "the settings 'batch_size', 'learning_rate' would do nothing. Leave them out, or choose" in said
+    assert not (tmp_path / "run").exists()
+    kept = {"scale": "max", "balanced": True, "record_epochs": False}
+    assert build_config(model, corpus, tasks=["polarity"], training=kept).training.balanced
 
 
 def test_seeds_as_one_model_need_single_precision(corpus: Corpus, tmp_path: Path) -> None:

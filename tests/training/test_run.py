@@ -17,8 +17,9 @@ from affectus.api import evaluate, train
 from affectus.corpus import Corpus, build_corpus, load_corpus, save_corpus
 from affectus.errors import AffectusError
 from affectus.evaluation import evaluate_run
-from affectus.files import lock_folder
+from affectus.files import lock_folder, sha256
 from affectus.predict.predictor import Predictor
+from affectus.report.curves import learning_curves
 from affectus.training import Run, SeedEvent, build_config, load_run
 from affectus.training import run as training
 
@@ -376,6 +377,46 @@ def test_predictions_of_other_tasks_are_one_sentence(corpus: Corpus, tmp_path: P
     save_file({name: values for name, values in whole.items() if name != "rows"}, path)
     with pytest.raises(AffectusError, match=r"got .*no rows"):
         run.valid_predictions(0)
+
+
+def test_files_of_another_run_are_found(corpus: Corpus, tmp_path: Path) -> None:
+    """They fit in every way, but are not what the seed's training wrote."""
+    training = {"epochs": 2, "keep_epochs": True}
+    run = _train(corpus, tmp_path / "run", training=training, seeds=2)
+    other = _train(corpus, tmp_path / "other", training={**training, "learning_rate": 0.02}, seeds=2)
+    evaluate_run(run, corpus, protocol="akhtar2019-released")
+    kept = [path.name for path in run.epochs(0)]
+    files = ["model.safetensors", "valid.safetensors", "epochs.safetensors", "history.jsonl"]
+    hashes = json.loads((run.seed_folder(0) / "result.json").read_text())["files"]
+    assert hashes == {name: sha256(run.seed_folder(0) / name) for name in [*files, *(f"epochs/{n}" for n in kept)]}
+    look: dict[str, Callable[[], object]] = {
+        "model.safetensors": lambda: run.model(0),
+        "valid.safetensors": lambda: run.valid_predictions(0),
+        "epochs.safetensors": lambda: run.recorded(0, "test"),
+        "history.jsonl": lambda: learning_curves(run),
+        f"epochs/{kept[0]}": lambda: run.model(0, epoch=run.epochs(0)[0]),
+    }
+    for name, find in look.items():
+        find()
+        path = run.seed_folder(0) / name
+        whole = path.read_bytes()
+        # of another run, and of another seed of the same one
+        for taken in (other.seed_folder(0), run.seed_folder(1)):
+            shutil.copy(taken / name, path)
+            sentence = rf"is not the one that the training of this seed wrote in .*{path.name}: got SHA-256 .*as result"
+            with pytest.raises(AffectusError, match=sentence):
+                find()
+        path.write_bytes(whole)
+        find()
+    result = run.seed_folder(0) / "result.json"
+    known = json.loads(result.read_text())
+    del known["files"]["valid.safetensors"]
+    result.write_text(json.dumps(known))
+    with pytest.raises(AffectusError, match=r"expected none, as result\.json says"):
+        run.valid_predictions(0)
+    del known["files"]  # as of a run before hashes were kept
+    result.write_text(json.dumps(known))
+    run.valid_predictions(0)
 
 
 def test_balanced_and_real_loss_reach_the_tasks(corpus: Corpus, tmp_path: Path) -> None:

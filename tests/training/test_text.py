@@ -40,7 +40,8 @@ def encoder(tiny_encoder: Path, tmp_path: Path) -> Path:
 
 
 def fit(corpus: Corpus | Path, out: Path, encoder: Path, layers: int = 2, **changes: Any) -> Run:
-    settings = {"text_encoder": str(encoder), "text_layers": layers, **FAST, **changes.pop("training", {})}
+    fast = {} if changes.get("model") == "linear" else FAST
+    settings = {"text_encoder": str(encoder), "text_layers": layers, **fast, **changes.pop("training", {})}
     options = changes.pop("options", SMALL if changes.get("view") is None else {"dim": 8, "layers": 1})
     return train(
         changes.pop("model", "mtmm_es"),

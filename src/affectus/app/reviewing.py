@@ -65,7 +65,7 @@ def review(task: ReviewTask, default: Callable[[], Predictor], tell: Tell) -> di
     examples = [judged(one, gold_of(part, row)) for row, one in enumerate(told)]
     found = Analysis(
         source=task.name, utterances=tuple(told), model=predictor.identity, media="corpus",
-        notes=tuple(corpus.card.notes),
+        notes=(*corpus.card.notes, *(predictor.notes(part) if predictor.run is not None else ())),
     )  # fmt: skip
     with atomic_path(task.out) as folder:
         folder.mkdir()

@@ -59,14 +59,18 @@ def run(asked: Serving, say: Callable[[str], None]) -> None:
     """Serve until interrupted.
 
     Raises:
-        AffectusError: the address is taken or none of this machine, a folder is absent or in use, or the token is too
-            short.
+        AffectusError: the address is taken or none of this machine, a folder is absent or in use, the model's folder
+            holds no run or one without a trained seed, or the token is too short.
     """
     for root in (*asked.roots, *([asked.model] if asked.model else [])):
         if not root.is_dir():
             raise AffectusError("There is no folder", where=root)
-    if asked.model is not None and not (asked.model / "run.json").is_file():
-        raise AffectusError("The folder holds no run (no run.json)", where=asked.model)
+    if asked.model is not None:
+        from affectus.training import load_run  # slow to import
+
+        unfinished = load_run(asked.model).unfinished
+        if unfinished is not None:
+            say(unfinished)
     settings = settings_of(asked)
     folder = settings.folder
     with lock_folder(folder), listen(asked.host, asked.port) as listener:

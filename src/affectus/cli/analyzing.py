@@ -22,7 +22,10 @@ MOST_ROWS = 20
 def analyze(
     source: Annotated[Path, typer.Argument(help="A video, sound, text (.txt) or subtitle (.srt, .vtt) file.")],
     out: Annotated[
-        Path | None, typer.Option("--out", help="The folder to write; default: NAME-analysis beside where you are.")
+        Path | None,
+        typer.Option(
+            "--out", help="The folder to write; default: NAME-analysis where you are, unless it is of another file."
+        ),
     ] = None,
     model: Annotated[str, typer.Option(help="default (ships with affectus), or a run folder.")] = "default",
     transcript: Annotated[
@@ -62,7 +65,7 @@ def analyze(
     from affectus.report.analysis import PAGE, check_folder, write_analysis
 
     folder = out or Path(f"{source.stem}-analysis")
-    check_folder(folder)
+    check_folder(folder, None if out else source)
     options: dict[str, Any] = {
         "recognizer": recognizer,
         "language": language,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from affectus.cli.clustering import ClusterOption, open_executor
-from affectus.cli.console import output
+from affectus.cli.console import choose_jobs, output
 from affectus.cli.fitting import parse_names, parse_seeds
 from affectus.cli.reproducing import StudyProgress
 from affectus.errors import AffectusError
@@ -56,7 +56,10 @@ def benchmark(
     costs: Annotated[
         bool, typer.Option("--costs/--no-costs", help="Measure the peak memory of each model, which takes some epochs.")
     ] = True,
-    jobs: Annotated[int, typer.Option(min=1, help="Runs trained side by side, each in its own process.")] = 1,
+    jobs: Annotated[
+        int | None,
+        typer.Option(min=1, help="Runs trained side by side, each in its own process; default: 1.", show_default=False),
+    ] = None,
     threads: Annotated[int, typer.Option(min=1, help="Threads of each process.")] = 1,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     cluster: ClusterOption = None,
@@ -87,6 +90,7 @@ def benchmark(
     assignments = [*(set_ or []), *([f"text_encoder={text_encoder}"] if text_encoder else [])]
     changes = split_changes(assignments)
     chosen = parse_names(modalities)
+    jobs = choose_jobs(jobs, threads=threads, many=not quiet and cluster is None and device != "cuda")
     kinds = {
         "models": None if models == "all" else parse_names(models),
         "seeds": parse_seeds(seeds),

@@ -28,7 +28,15 @@ def compare(
     ] = "akhtar2019",
     draws: Annotated[int, typer.Option(help="Draws of the bootstrap over videos.")] = 10_000,
     ensemble: Annotated[bool, typer.Option("--ensemble", help="Compare the means of the seeds as one model.")] = False,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write JSON; - prints it.")] = None,
+    json_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--json",
+            help="Write JSON, - prints it: a list with an object per metric and run, of the keys metric, first, second "
+            "(the runs), first_mean, second_mean, difference (second minus first), interval, p_videos, "
+            "p_videos_corrected, p_seeds, effect, better, undefined_draws; null where undefined.",
+        ),
+    ] = None,
     latex: Annotated[Path | None, typer.Option("--latex", help="Write a LaTeX table.")] = None,
 ) -> None:
     """Say whether one run is better than another: paired bootstrap over videos, t-test over seeds, Holm's correction.

@@ -82,6 +82,8 @@ def cross_validate(
 
 
 def _print(found: "CrossValidated", model: str, folds: int) -> None:
+    from affectus.evaluation.significance import figure_text
+
     facts = found.to_json()
     table = Table(
         title=f"{model}, {folds} folds: {facts['n']} utterances of {facts['videos']} videos, each judged unseen",
@@ -93,7 +95,7 @@ def _print(found: "CrossValidated", model: str, folds: int) -> None:
     for heading in ("mean", "std"):
         table.add_column(heading, justify="right")
     for name in [name for name in found.metrics if name in HEADLINE] or found.metrics:
-        table.add_row(name, f"{facts['metrics'][name]['mean']:.4f}", f"{facts['metrics'][name]['std']:.4f}")
+        table.add_row(name, *(figure_text(facts["metrics"][name][of]) for of in ("mean", "std")))
     output().print(table)
 
 

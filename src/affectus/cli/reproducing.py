@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from affectus.cli.console import output
+from affectus.cli.console import choose_jobs, output
 from affectus.cli.fitting import parse_names, parse_seeds
 from affectus.errors import AffectusError, unknown_name
 from affectus.files import json_text, write_json, write_text
@@ -106,7 +106,10 @@ def reproduce(
             help="A training setting, or an option of the paper's model, to change; repeatable.",
         ),
     ] = None,
-    jobs: Annotated[int, typer.Option(min=1, help="Runs trained side by side, each in its own process.")] = 1,
+    jobs: Annotated[
+        int | None,
+        typer.Option(min=1, help="Runs trained side by side, each in its own process; default: 1.", show_default=False),
+    ] = None,
     threads: Annotated[int, typer.Option(min=1, help="Threads of each process.")] = 1,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     page: Annotated[Path | None, typer.Option(help="Write the page to this file too.")] = None,
@@ -138,6 +141,7 @@ def reproduce(
         raise AffectusError(f"Unknown device {device!r}", expected="auto, cpu or cuda")
     folder = out or Path("runs") / paper
     options, training = parse_assignments(set_ or [], MODELS[load_experiment(PAPERS[paper]).model])
+    jobs = choose_jobs(jobs, threads=threads, many=not quiet and device != "cuda")
     progress = StudyProgress(quiet)
     with progress.bar:
         found = {"akhtar2019": akhtar2019, "cai2025": cai2025}[paper].reproduce(

@@ -1,5 +1,6 @@
 """The verb robustness."""
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -122,7 +123,10 @@ def _print_areas(found: "list[Robustness]", metrics: list[str]) -> None:
 
 
 def _figure(value: tuple[float, float] | None) -> str:
-    return "" if value is None else f"{value[0]:.3f} ± {value[1]:.3f}"
+    if value is None:
+        return ""
+    mean, spread = value
+    return f"{mean:.3f}" if math.isnan(spread) else f"{mean:.3f} ± {spread:.3f}"
 
 
 def add_to(app: typer.Typer) -> None:

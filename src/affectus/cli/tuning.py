@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from affectus.cli.clustering import ClusterOption, open_cluster
-from affectus.cli.console import output
+from affectus.cli.console import choose_jobs, output
 from affectus.cli.fitting import parse_names, parse_seeds
 from affectus.errors import AffectusError
 from affectus.files import json_text, write_json
@@ -58,7 +58,9 @@ def tune(
         bool, typer.Option("--prune/--no-prune", help="Give up trials that fall behind the median of the others.")
     ] = True,
     study_seed: Annotated[int, typer.Option(min=0, help="Of the search.")] = 0,
-    jobs: Annotated[int, typer.Option(min=1, help="Processes that share the study.")] = 1,
+    jobs: Annotated[
+        int | None, typer.Option(min=1, help="Processes that share the study; default: 1.", show_default=False)
+    ] = None,
     threads: Annotated[int, typer.Option(min=1, help="Threads of each process.")] = 1,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     cluster: ClusterOption = None,
@@ -89,6 +91,8 @@ def tune(
     if text_encoder is not None:
         training["text_encoder"] = text_encoder
     chosen = parse_names(modalities)
+    many = not quiet and trials > 1 and cluster is None and device != "cuda"
+    jobs = choose_jobs(jobs, threads=threads, many=many)
     machines = open_cluster(cluster, jobs, threads)
     search_there = None
     if machines is not None:

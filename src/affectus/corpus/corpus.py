@@ -63,7 +63,7 @@ class Corpus:
         ordered = {name: self.features[name] for name in order_modalities(self.features)}
         object.__setattr__(self, "features", ordered)
         for name, ragged in ordered.items():
-            _check_length(name, ragged, len(self.table), self.card)
+            _check_sequences(name, ragged, len(self.table), self.card)
             known = self.card.modalities.setdefault(name, ModalityCard(dim=ragged.dim))
             if known.dim != ragged.dim:
                 raise AffectusError(
@@ -75,6 +75,19 @@ class Corpus:
 
     def __len__(self) -> int:
         return len(self.table)
+
+    def __repr__(self) -> str:
+        counts = dict(self.table["split"].value_counts().iter_rows())
+        splits = ", ".join(f"{split} {counts[split]}" for split in Split if split in counts)
+        features = ", ".join(f"{name} {dim}" for name, dim in self.dims.items())
+        return "\n".join(
+            [
+                f"<Corpus {self.name!r}: {len(self)} utterances of {self.table['video'].n_unique()} videos"
+                + (f" ({splits})" if splits else ""),
+                f" features: {features or 'none'}",
+                f" labels: {', '.join(self.schemes) or 'none'}>",
+            ]
+        )
 
     @property
     def name(self) -> str:
@@ -137,6 +150,11 @@ class Corpus:
         starts[:1] = True
         return starts
 
+    @cached_property
+    def _usable(self) -> set[str]:
+        """The label schemes that were found to be usable; a table stays as it is, so each is looked at once."""
+        return set()
+
     def label(self, scheme: str) -> npt.NDArray[np.float32]:
         """Return the labels of a scheme: (N, size) float32, NaN where missing; a class is its index.
 
@@ -146,11 +164,14 @@ class Corpus:
         if scheme not in self.schemes:
             raise unknown_name("label scheme", scheme, self.schemes, where=f"the corpus {self.name!r}")
         found = self.schemes[scheme]
-        # what can be used is looked at here; whether it is within its range, when it is imported and by `corpus check`
-        usable = found
-        if found.kind is not LabelKind.ONE_OF_K:
-            usable = LabelScheme(name=found.name, kind=LabelKind.REAL, columns=found.columns)
-        check_labels(self.table, [usable], where=self.name)
+        if scheme not in self._usable:
+            # what can be used is looked at here; whether it is within its range, when it is imported and by `corpus
+            # check`
+            usable = found
+            if found.kind is not LabelKind.ONE_OF_K:
+                usable = LabelScheme(name=found.name, kind=LabelKind.REAL, columns=found.columns)
+            check_labels(self.table, [usable], where=self.name)
+            self._usable.add(scheme)
         if found.kind is LabelKind.ONE_OF_K:
             index = {name: float(i) for i, name in enumerate(found.classes)}
             column = self.table[found.columns[0]].to_list()
@@ -236,7 +257,7 @@ def build_corpus(
         AffectusError: the parts do not fit together, or a label is out of its range or not one of its classes.
     """
     for name, ragged in features.items():
-        _check_length(name, ragged, len(records), card)
+        _check_sequences(name, ragged, len(records), card)
     types: dict[str, pl.DataType] = {
         **BASE_COLUMNS,
         **{"segment": pl.Int64(), TOKEN_COLUMN: pl.List(pl.Int64()), **WORD_COLUMNS},
@@ -268,7 +289,16 @@ def build_corpus(
     return Corpus(table if in_order else table[order], features, card)
 
 
-def _check_length(name: str, ragged: Ragged, count: int, card: Card) -> None:
+def _check_sequences(name: str, ragged: object, count: int, card: Card) -> None:
+    if not isinstance(ragged, Ragged):
+        shape = getattr(ragged, "shape", None)
+        raise AffectusError(
+            f"The features of the modality {name!r} are no Ragged",
+            where=card.name,
+            got=type(ragged).__name__ + (f" of shape {tuple(shape)}" if shape is not None else ""),
+            expected="a Ragged, with the sequence of each utterance",
+            remedy="Make it with Ragged.from_rows(array) of a vector each, or Ragged.from_sequences(arrays, dim)",
+        )
     if len(ragged) != count:
         raise AffectusError(
             f"Modality {name!r} has another number of utterances than the table",

@@ -9,9 +9,10 @@ import numpy as np
 
 from affectus.corpus import Corpus
 from affectus.corpus.storage import content_hash
-from affectus.errors import AffectusError
+from affectus.errors import AffectusError, unknown_name
 from affectus.evaluation.protocols import PROTOCOLS, Protocol
 from affectus.evaluation.scoring import SIMS_INTENSITY, Scorer, Thresholds, choose_thresholds
+from affectus.evaluation.spread import std_over_seeds
 from affectus.metrics import AKHTAR_GRID
 from affectus.objectives import TaskKind
 from affectus.training.config import is_gradient_model
@@ -56,18 +57,27 @@ class Evaluation:
     ensemble: bool = False
 
     def mean(self, metric: str) -> float:
-        """Return the mean over seeds."""
-        return float(np.mean(self.values[metric]))
+        """Return the mean over seeds.
+
+        Raises:
+            AffectusError: there is no such metric.
+        """
+        return float(np.mean(self._of(metric)))
 
     def std(self, metric: str) -> float:
         """Return the sample standard deviation over seeds.
 
-        For one value NaN, since it is unknown; 0 for a model without gradients, which every seed makes alike.
+        For one value NaN, since it is unknown.
+
+        Raises:
+            AffectusError: there is no such metric.
         """
-        values = self.values[metric]
-        if len(values) > 1:
-            return float(np.std(values, ddof=1))
-        return float("nan") if is_gradient_model(self.model) else 0.0
+        return float(std_over_seeds(self._of(metric)))
+
+    def _of(self, metric: str) -> list[float]:
+        if metric not in self.values:
+            raise unknown_name("metric", metric, self.values, where=f"the evaluation of the run {self.run!r}")
+        return self.values[metric]
 
     def to_json(self) -> dict[str, Any]:
         """Return what ``affectus evaluate --json`` writes."""

@@ -35,6 +35,7 @@ from affectus.errors import AffectusError, unknown_name
 from affectus.evaluation.evaluate import evaluate_run, thresholds_on
 from affectus.evaluation.protocols import PROTOCOLS
 from affectus.evaluation.scoring import Scorer
+from affectus.evaluation.spread import std_over_seeds
 from affectus.registry import Registry
 from affectus.threads import torch_threads
 from affectus.training.inference import predict_batches
@@ -175,13 +176,13 @@ class Curve:
         return np.asarray(self.by_seed(metric).mean(axis=0))
 
     def std(self, metric: str) -> FloatArray:
-        """Return (levels,), the sample standard deviation over seeds; 0 for one seed."""
-        return _spread(self.by_seed(metric))
+        """Return (levels,), the sample standard deviation over seeds; NaN for one seed."""
+        return std_over_seeds(self.by_seed(metric))
 
     def draw_std(self, metric: str) -> FloatArray:
-        """Return (levels,), the sample standard deviation over draws, averaged over seeds; 0 for one draw."""
+        """Return (levels,), the sample standard deviation over draws, averaged over seeds; NaN for one draw."""
         values = self.values[metric]
-        return np.asarray(np.mean([_spread(of) for of in values], axis=0))
+        return np.asarray(np.mean([std_over_seeds(of) for of in values], axis=0))
 
     def area(self, metric: str) -> FloatArray:
         """Return (seeds,) the area under the curve by the trapezoidal rule, over the width of the levels.
@@ -206,17 +207,13 @@ class Curve:
                     "seeds": self.by_seed(name).tolist(),
                     "area": {
                         "mean": float(self.area(name).mean()),
-                        "std": float(_spread(self.area(name))),
+                        "std": float(std_over_seeds(self.area(name))),
                         "values": self.area(name).tolist(),
                     },
                 }
                 for name in self.values
             },
         }
-
-
-def _spread(values: FloatArray) -> FloatArray:
-    return np.asarray(values.std(axis=0, ddof=1) if len(values) > 1 else np.zeros(values.shape[1:]))
 
 
 @dataclass(frozen=True, eq=False)
@@ -270,7 +267,7 @@ class Robustness:
             "seeds": list(self.seeds),
             "modalities": list(self.modalities),
             "clean": {
-                name: {"mean": float(np.mean(v)), "std": float(_spread(np.asarray(v))), "values": v}
+                name: {"mean": float(np.mean(v)), "std": float(std_over_seeds(v)), "values": v}
                 for name, v in self.clean.items()
             },
             "majority": self.majority,

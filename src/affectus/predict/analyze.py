@@ -12,7 +12,7 @@ from affectus.features.media.decoding import probe
 from affectus.features.media.recording import Extractor, Source
 from affectus.features.media.settings import NONE, Extraction
 from affectus.features.media.sources import transcript_beside
-from affectus.features.media.subtitles import SUBTITLE_SUFFIXES, TEXT_SUFFIXES, guessed_encoding
+from affectus.features.media.subtitles import SUBTITLE_SUFFIXES, TEXT_SUFFIXES
 from affectus.predict.predictor import Predictor
 from affectus.predict.results import Analysis
 from affectus.threads import usable_cores
@@ -101,8 +101,6 @@ def analyze(
     extractor = Extractor(chosen, threads=threads, side_by_side=usable_cores() > 1)
     given = transcript_beside(source) if transcript is None else Path(transcript) if transcript != NONE else None
     planned = Source(source, source.stem, given, turns=None if turns is None else Path(turns))
-    texts = [source if source.suffix.lower() in SUBTITLE_SUFFIXES | TEXT_SUFFIXES else given, planned.turns]
-    guessed = [note for path in texts if path is not None and (note := guessed_encoding(path)) is not None]
     corpus = extractor.read(planned, lambda what, share: watch(what, 0.95 * share))
     utterances = predictor.predict(
         _filled(corpus, predictor),
@@ -125,7 +123,6 @@ def analyze(
         seconds={what: spent for what, spent in watch.seconds.items() if what != "done"},
         notes=(
             *beside,
-            *guessed,
             *corpus.card.notes,
             *_absent(corpus.features, media, predictor),
             *predictor.notes(corpus),

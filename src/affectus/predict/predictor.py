@@ -160,8 +160,16 @@ class RunTeller:
         return tuple(told[row] for row in sorted(told))
 
     def notes(self, corpus: Corpus) -> list[str]:
-        """None: a run may have learned any language."""
-        return []
+        """Say whether seeds are to be trained yet, and of which epochs the others' weights are.
+
+        Nothing of the language, since a run may have learned any.
+        """
+        if self.run.unfinished is None:
+            return []
+        # the page of a server tells no place of its machine
+        told = self.run.unfinished.replace(str(self.run.folder), self.run.folder.name)
+        epochs = "; ".join(f"seed {seed}: {of}" for seed, of in self.run.chosen_epochs.items())
+        return [f"The run is unfinished: {told}" + (f" The weights are of {epochs}." if epochs else "")]
 
     def _has(self, corpus: Corpus, name: str, row: int) -> bool:
         if name == TEXT and self.run.text is not None:

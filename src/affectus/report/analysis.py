@@ -15,7 +15,7 @@ from markupsafe import Markup
 from affectus import __version__
 from affectus.errors import AffectusError
 from affectus.features.media.playing import is_played, write_copy
-from affectus.files import atomic_path, explain_os_error
+from affectus.files import atomic_path, explain_os_error, read_json
 from affectus.predict.exports import CSV, JSON, TIMED, write_exports
 from affectus.predict.results import Analysis, Utterance
 from affectus.report.charts import text_number
@@ -113,11 +113,15 @@ def _copied(analysis: Analysis, media: Path, copy: Path) -> bool:
         return False
 
 
-def check_folder(folder: Path) -> None:
+def check_folder(folder: Path, source: Path | None = None) -> None:
     """Check that an analysis may be written into a folder: it is absent, empty, or holds an analysis alone.
 
+    Args:
+        folder: to write.
+        source: of which file an analysis that is there must be; None for any.
+
     Raises:
-        AffectusError: it holds other files.
+        AffectusError: it holds other files, or the analysis of another file.
     """
     if folder.exists():
         others = sorted({path.name for path in folder.iterdir()} - _OURS) if folder.is_dir() else [folder.name]
@@ -128,6 +132,26 @@ def check_folder(folder: Path) -> None:
                 got=", ".join(others[:3]),
                 remedy="Choose another --out folder, or an empty one",
             )
+        earlier = _source_of(folder / JSON) if source is not None else None
+        # a relative path in the default's folder is one of the folder that it lies in
+        if source is not None and earlier is not None and (folder.parent / earlier).resolve() != source.resolve():
+            raise AffectusError(
+                "The folder holds the analysis of another file",
+                where=folder,
+                got=earlier,
+                expected=str(source),
+                remedy="Name a folder with --out: another, or this one if it may be replaced",
+            )
+
+
+def _source_of(result: Path) -> str | None:
+    """Return of which file an earlier analysis is; None if that is not told."""
+    try:
+        found = read_json(result)
+    except (AffectusError, OSError):
+        return None
+    source = found.get("source") if isinstance(found, dict) else None
+    return source if isinstance(source, str) else None
 
 
 def analysis_page(analysis: Analysis, *, media: Path | None = None, folder: Path | None = None) -> str:

@@ -66,7 +66,7 @@ def _row(
             rows[rule] = by_name[title]
             continue
         # one class against the rest, which the run's own metrics do not tell
-        each = [_score([metric(truth, of) for of in said]) if said and len(truth) else None for said in told]
+        each = [Score.of([metric(truth, of) for of in said]) if said and len(truth) else None for said in told]
         guesses = [_guess(*pair, value) if pair and len(truth) else None for pair in pairs]
         baselines = [None if of is None else metric(truth, of) for of in guesses]
         shared = next((of for of in baselines if of is not None), None)
@@ -110,8 +110,3 @@ def _guess(one: Judged, task: Task, value: str) -> IntArray:
 
 def _ones(true: npt.NDArray[np.bool_]) -> IntArray:
     return true.astype(np.int64)
-
-
-def _score(values: list[float]) -> Score:
-    spread = float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
-    return Score(float(np.mean(values)), spread, tuple(values))

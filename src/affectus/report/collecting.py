@@ -113,7 +113,7 @@ def _same(values: Sequence[float]) -> bool:
 
 def _score(one: Judged, name: str) -> Score | None:
     values = one.found.values.get(name)
-    return None if values is None else Score(one.found.mean(name), one.found.std(name), tuple(values))
+    return None if values is None else Score.of(values)
 
 
 def _run_part(one: Judged, split: str, shared_notes: Sequence[str]) -> RunPart:

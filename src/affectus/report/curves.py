@@ -11,6 +11,7 @@ from affectus.files import read_json
 from affectus.report.data import LearningCurves, SeedCurve
 from affectus.training.config import PER_TASK
 from affectus.training.loading import Run
+from affectus.training.run import HISTORY
 
 BESIDE_LOSS = (
     "polarity.accuracy",
@@ -27,9 +28,14 @@ def learning_curves(run: Run) -> tuple[LearningCurves, ...]:
     """Return the curves of each stage of training, in its order; none for a model that has no epochs.
 
     Raises:
-        AffectusError: a history is damaged.
+        AffectusError: a history is damaged, or not that of the run.
     """
-    histories = {seed: read_history(run.seed_folder(seed) / "history.jsonl") for seed in run.seeds}
+    histories = {}
+    for seed in run.seeds:
+        path = run.seed_folder(seed) / HISTORY
+        histories[seed] = read_history(path)
+        if path.is_file():
+            run.check_own(seed, path)
     rows = [row for history in histories.values() for row in history]
     stages = list(dict.fromkeys(str(row["stage"]) for row in rows))
     selecting = run.config.training.select

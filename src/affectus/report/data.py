@@ -1,7 +1,11 @@
 """What a report says, before it is a page: plain values in frozen dataclasses."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+
+from affectus.evaluation.spread import std_over_seeds
 from affectus.report.figures import Bin
 
 
@@ -15,6 +19,11 @@ class Score:
     mean: float
     std: float
     values: tuple[float, ...]
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> "Score":
+        """Return the score of values, one per seed."""
+        return cls(float(np.mean(values)), float(std_over_seeds(values)), tuple(values))
 
 
 @dataclass(frozen=True)

@@ -130,8 +130,8 @@ def _head_row(
         None
         if of is None
         else HeadScore(
-            bias=_score([_mean(values[known] - truth[known]) for values in of]),
-            negative=_score([_mean(_negative(task, values[known])) for values in of]),
+            bias=Score.of([_mean(values[known] - truth[known]) for values in of]),
+            negative=Score.of([_mean(_negative(task, values[known])) for values in of]),
         )
         for of in said
     ]
@@ -146,11 +146,6 @@ def _head_row(
 
 def _mean(values: FloatArray | BoolArray) -> float:
     return float(np.mean(values)) if values.size else float("nan")
-
-
-def _score(values: list[float]) -> Score:
-    spread = float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
-    return Score(float(np.mean(values)), spread, tuple(values))
 
 
 def _lists(

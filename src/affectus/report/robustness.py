@@ -12,6 +12,7 @@ import numpy as np
 import affectus
 from affectus.errors import AffectusError
 from affectus.evaluation import CORRUPTIONS, Robustness, Scorer
+from affectus.evaluation.spread import std_over_seeds
 from affectus.files import write_text
 from affectus.report.charts.drawing import (
     COLOURS,
@@ -50,7 +51,7 @@ class AreaRow:
     Attributes:
         corruption, target, metric: of which curve.
         higher: True if more is better.
-        areas: per run (mean, spread over seeds); None where the run has no such curve.
+        areas: per run (mean, spread over seeds, NaN for one); None where the run has no such curve.
         clean: per run the same without any corruption.
     """
 
@@ -105,7 +106,7 @@ def area_rows(found: Sequence[Robustness], metrics: Sequence[str]) -> list[AreaR
     scorer = Scorer()
 
     def figure(values: Sequence[float]) -> tuple[float, float]:
-        return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
+        return float(np.mean(values)), float(std_over_seeds(values))
 
     return [
         AreaRow(
@@ -157,8 +158,9 @@ def curve_chart(title: str, corruption: str, metric: str, lines: Sequence[tuple[
     curves = [(name, run, run.by_name[corruption, target]) for name, run, target in lines]
     levels = curves[0][2].levels
     majority = [run.majority.get(metric, math.nan) for _, run, _ in curves]
-    low = [float(v) for _, _, c in curves for v in c.mean(metric) - c.std(metric)]
-    high = [float(v) for _, _, c in curves for v in c.mean(metric) + c.std(metric)]
+    # of one seed the spread is unknown, and the mean stands alone
+    low = [float(v) for _, _, c in curves for v in c.mean(metric) - np.nan_to_num(c.std(metric))]
+    high = [float(v) for _, _, c in curves for v in c.mean(metric) + np.nan_to_num(c.std(metric))]
     plane = Plane((min(levels), max(levels)), span([*low, *high, *majority]))
     parts = plane.axes(CORRUPTIONS[corruption].axis, ticks(min(levels), max(levels), 6))
     known = sorted({value for value in majority if math.isfinite(value)})
@@ -168,14 +170,15 @@ def curve_chart(title: str, corruption: str, metric: str, lines: Sequence[tuple[
     for place, (name, _, curve) in enumerate(curves):
         style = f"c{place % COLOURS}"
         mean, std = curve.mean(metric).tolist(), curve.std(metric).tolist()
+        spreads = any(s > 0 for s in std)
         for sign in (-1, 1):
-            if any(std):
+            if spreads:
                 edge = [m + sign * s for m, s in zip(mean, std, strict=True)]
                 parts.append(plane.line(Line(levels, edge, f"{style} seed4 dashed")))
         parts.append(plane.line(Line(levels, mean, style)))
         parts += [plane.dot(Dot(x, y, style)) for x, y in zip(levels, mean, strict=True) if math.isfinite(y)]
         for row, m, s in zip(rows, mean, std, strict=True):
-            row.append(f"{text_number(m)} ± {text_number(s)}" if any(std) else text_number(m))
+            row.append(f"{text_number(m)} ± {text_number(s)}" if spreads else text_number(m))
         notes.append(f"{name} {text_number(float(curve.area(metric).mean()))}")
     legend = [Key(f"c{place % COLOURS}", "line", name) for place, (name, _, _) in enumerate(curves)]
     if known:

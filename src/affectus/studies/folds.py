@@ -21,6 +21,7 @@ from affectus.corpus.storage import content_hash
 from affectus.errors import AffectusError
 from affectus.evaluation.evaluate import choose_for
 from affectus.evaluation.significance import Difference, Statistic, compare_statistics, statistics_of
+from affectus.evaluation.spread import std_over_seeds
 from affectus.files import read_json, write_json
 from affectus.training.loading import load_run
 from affectus.training.run import Reporter
@@ -101,7 +102,7 @@ class CrossValidated:
         return list(self.statistics[0])
 
     def to_json(self) -> dict[str, Any]:
-        """Return mean, spread and values of every metric."""
+        """Return mean, spread (NaN for one seed) and values of every metric."""
         found = {name: self.values(name) for name in self.metrics}
         return {
             "run": self.name,
@@ -112,7 +113,7 @@ class CrossValidated:
             "metrics": {
                 name: {
                     "mean": float(np.mean(values)),
-                    "std": float(np.std(values, ddof=1)) if len(values) > 1 else 0.0,
+                    "std": float(std_over_seeds(values)),
                     "values": values,
                 }
                 for name, values in found.items()

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from affectus.evaluation.spread import std_over_seeds
+
 NOTHING = "–"
 """Stands where there is no figure."""
 
@@ -156,10 +158,10 @@ class Quantity:
 
 
 def summary(values: Sequence[float]) -> dict[str, Any] | None:
-    """Return mean, sample standard deviation (0 for one) and values; None for no value."""
+    """Return mean, sample standard deviation (None for one) and values; None for no value."""
     if not values:
         return None
-    deviation = float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
+    deviation = float(std_over_seeds(values)) if len(values) > 1 else None
     return {"mean": float(np.mean(values)), "std": deviation, "values": list(values)}
 
 

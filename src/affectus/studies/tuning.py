@@ -36,7 +36,7 @@ from affectus.studies.benchmarking.plan import choose_figure, main_task, usual_p
 from affectus.studies.cells import STUDY_FILE, open_study
 from affectus.threads import end_with_parent
 from affectus.training import SeedEvent
-from affectus.training.config import TrainingSettings, is_gradient_model, resolve_settings
+from affectus.training.config import TrainingSettings, check_of_networks, is_gradient_model, resolve_settings
 from affectus.training.run import build_config, labelled_tasks
 from affectus.vocabulary import Split, View
 
@@ -329,6 +329,7 @@ def search_axes(
     for name in {**(space or {})}:
         if name not in known:
             raise unknown_name("setting", name, known, where=f"the search space of {entry.name!r}")
+    check_of_networks(entry, [name for name in space or () if name not in entry.options])
     axes: dict[str, Axis] = {**entry.search_space, **(space or {})}
     if is_gradient_model(entry.name) and fixed.get("text_layers"):
         axes.setdefault("text_learning_rate", TEXT_RATE)

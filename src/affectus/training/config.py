@@ -1,7 +1,7 @@
 """What a run is: model, options, tasks, modalities, seeds and settings, resolved and checked before anything starts."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -179,6 +179,15 @@ class TrainingSettings(BaseModel):
     @classmethod
     def _all_layers(cls, value: Any) -> Any:
         return -1 if value == "all" else value
+
+
+OF_NETWORKS = frozenset(TrainingSettings.model_fields) - {
+    *("scale", "balanced", "text_encoder", "text_max_tokens"),
+    "record_epochs",  # there is none to record
+}
+"""Settings that a model without gradients has no use for."""
+_TOLD = {"text_layers", "precision", "compile"}
+"""Those of them of which a sentence of their own tells if they ask for anything."""
 
 
 class RunConfig(BaseModel):
@@ -381,6 +390,33 @@ def choose_view(entry: ModelEntry, wanted: View | None) -> View:
     if wanted not in entry.views:
         raise unknown_name("view", str(wanted), [str(v) for v in entry.views], where=f"the model {entry.name!r}")
     return wanted
+
+
+def check_of_networks(entry: ModelEntry, given: Iterable[str]) -> None:
+    """Refuse settings of gradient training for a model that has none; silently they would do nothing.
+
+    Args:
+        entry: the model.
+        given: names of settings that the user has given.
+
+    Raises:
+        AffectusError: names the settings and the model.
+    """
+    if is_gradient_model(entry.name):
+        return
+    useless = [name for name in given if name in OF_NETWORKS - _TOLD]
+    if useless:
+        several = len(useless) > 1
+        raise AffectusError(
+            f"The model {entry.name!r} is not trained by gradient, so the setting{'s' if several else ''} "
+            f"{', '.join(map(repr, useless))} would do nothing",
+            remedy=f"Leave {'them' if several else 'it'} out, or choose another model",
+        )
+
+
+def without_networks(training: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings of several models without those that a model without gradients has no use for."""
+    return {name: value for name, value in training.items() if name not in OF_NETWORKS}
 
 
 def is_gradient_model(name: str) -> bool:

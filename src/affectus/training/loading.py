@@ -12,14 +12,25 @@ import numpy.typing as npt
 from affectus.batches import Loader, Scaler
 from affectus.corpus import Corpus
 from affectus.errors import AffectusError
-from affectus.files import read_json
+from affectus.files import read_json, sha256
 from affectus.labels import LabelKind
 from affectus.models.base import MODELS, AnyModel, Model
 from affectus.models.storage import load_weights, read_arrays
 from affectus.objectives import Task, available_tasks
 from affectus.training.config import PER_TASK, RunConfig
 from affectus.training.inference import PerTask, Predictions, predict_batches
-from affectus.training.run import EPOCHS, HISTORY, RESULT, VALID, RunFile, build_model, make_loader, read_run_file
+from affectus.training.run import (
+    EPOCHS,
+    FILES,
+    HISTORY,
+    KEPT,
+    RESULT,
+    VALID,
+    RunFile,
+    build_model,
+    make_loader,
+    read_run_file,
+)
 from affectus.training.text import RunText, reopen_text
 from affectus.training.transfer import InitScaling, Source
 from affectus.vocabulary import TEXT
@@ -57,7 +68,7 @@ class Run:
         Raises:
             AffectusError: there is none yet.
         """
-        done = [seed for seed in self.config.seeds if (self.folder / f"seed-{seed}" / "result.json").is_file()]
+        done = [seed for seed in self.config.seeds if (self.seed_folder(seed) / RESULT).is_file()]
         if not done:
             raise AffectusError(
                 "No seed of the run is trained to its end",
@@ -65,6 +76,20 @@ class Run:
                 remedy="Run the same `affectus train` again; it goes on where it stopped",
             )
         return tuple(done)
+
+    @cached_property
+    def chosen_epochs(self) -> dict[int, str]:
+        """Per seed whose training has ended, of which epoch its weights are, from 1; none of a model without epochs."""
+        found = {}
+        for seed in self.seeds:
+            known = read_json(self.seed_folder(seed) / RESULT)
+            if not isinstance(known, dict):
+                continue
+            if isinstance(known.get("best_epoch"), int):
+                found[seed] = f"epoch {known['best_epoch'] + 1}"
+            elif isinstance(of_tasks := known.get("best_epochs"), dict):
+                found[seed] = ", ".join(f"epoch {epoch + 1} for {task}" for task, epoch in of_tasks.items())
+        return found
 
     @property
     def unfinished(self) -> str | None:
@@ -118,17 +143,45 @@ class Run:
         return self.folder / f"seed-{seed}"
 
     def model(self, seed: int, *, epoch: Path | None = None) -> AnyModel:
-        """Return a seed's selected model, or that of a kept epoch (one of :meth:`epochs`)."""
+        """Return a seed's selected model, or that of a kept epoch (one of :meth:`epochs`).
+
+        Raises:
+            AffectusError: the weights are absent, damaged, or not those that the seed's training wrote.
+        """
         path = epoch or self.seed_folder(seed) / "model.safetensors"
         if self.config.training.select != PER_TASK or path.is_file():
-            return self._loaded(path)
-        models = {task.name: self._loaded(path.with_name(f"model.{task.name}.safetensors")) for task in self.tasks}
+            return self._loaded(seed, path)
+        files = {task.name: path.with_name(f"model.{task.name}.safetensors") for task in self.tasks}
+        models = {name: self._loaded(seed, file) for name, file in files.items()}
         return PerTask({name: model for name, model in models.items() if isinstance(model, Model)})
 
-    def _loaded(self, path: Path) -> AnyModel:
+    def _loaded(self, seed: int, path: Path) -> AnyModel:
         model = build_model(self.file, self.text)
         load_weights(model, path)
+        self.check_own(seed, path)
         return model
+
+    def check_own(self, seed: int, path: Path) -> None:
+        """Check that a file is the one that a seed's training wrote, by the hash in its result, if that tells.
+
+        Raises:
+            AffectusError: it is another one, for instance of another run.
+        """
+        result = self.seed_folder(seed) / RESULT
+        known = read_json(result) if result.is_file() else None
+        hashes = known.get(FILES) if isinstance(known, dict) else None
+        if not isinstance(hashes, dict):
+            return  # of a run that was trained before hashes were kept
+        name = f"{KEPT}/{path.name}" if path.parent.name == KEPT else path.name
+        expected, got = hashes.get(name), sha256(path)
+        if got != expected:
+            raise AffectusError(
+                "The file is not the one that the training of this seed wrote",
+                where=path,
+                got=f"SHA-256 {got[:16]}...",
+                expected=f"{str(expected)[:16]}..., as {RESULT} says" if expected else f"none, as {RESULT} says",
+                remedy="Put the run's own file back, or delete the seed's folder and train it again",
+            )
 
     def majority(self) -> AnyModel:
         """Return the majority baseline, fitted on the training corpus."""
@@ -138,7 +191,7 @@ class Run:
 
     def epochs(self, seed: int) -> list[Path]:
         """Return the weights of every epoch of a seed, if they were kept."""
-        return sorted((self.seed_folder(seed) / "epochs").glob("*.safetensors"))
+        return sorted((self.seed_folder(seed) / KEPT).glob("*.safetensors"))
 
     def recorded(self, seed: int, split: str) -> list[Predictions]:
         """Return what each epoch of a seed said of a split of the training corpus; empty if that was not recorded.
@@ -151,10 +204,13 @@ class Run:
         mine = {name.removeprefix(f"{split}."): v for name, v in arrays.items() if name.startswith(f"{split}.")}
         shared = {name: values for name, values in mine.items() if not name[0].isdigit()}
         epochs = sorted({name.split(".")[0] for name in mine if name[0].isdigit()})
-        return [
+        said = [
             self._rebuilt(shared | {n.partition(".")[2]: v for n, v in mine.items() if n.startswith(f"{epoch}.")}, path)
             for epoch in epochs
         ]
+        if arrays:
+            self.check_own(seed, path)
+        return said
 
     def valid_predictions(self, seed: int) -> Predictions | None:
         """Return what the seed's model said of the training corpus's valid split; None if there was none.
@@ -164,7 +220,9 @@ class Run:
         """
         path = self.seed_folder(seed) / VALID
         if path.is_file():
-            return self._rebuilt(read_arrays(path), path)
+            said = self._rebuilt(read_arrays(path), path)
+            self.check_own(seed, path)
+            return said
         if self._judged_valid(seed):
             raise AffectusError(
                 "The run is damaged: it has lost its predictions on valid",

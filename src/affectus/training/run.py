@@ -4,7 +4,8 @@ A run folder holds ``run.json`` (configuration, versions, data hash: enough to r
 ``majority.safetensors`` and one folder per seed with ``model.safetensors`` (``model.<task>.safetensors`` for each task
 where each has its own epoch), ``history.jsonl``, ``valid.safetensors``
 (predictions on valid, from which thresholds are chosen), ``epochs.safetensors`` (each epoch's predictions for valid and
-test, for oracle protocols alone) and ``result.json``. With a text encoder there is ``text``, its form without weights.
+test, for oracle protocols alone) and ``result.json`` (with the hashes of the seed's other files). With a text encoder
+there is ``text``, its form without weights.
 """
 
 import contextlib
@@ -38,7 +39,7 @@ from affectus.batches import Batch, Loader, Scaler, choose_modalities, fit_scale
 from affectus.corpus import Corpus, load_corpus
 from affectus.errors import AffectusError, unknown_name
 from affectus.features.tokens import Progress
-from affectus.files import atomic_path, lock_folder, read_json, sweep, write_json, write_text
+from affectus.files import atomic_path, lock_folder, read_json, sha256, sweep, write_json, write_text
 from affectus.models import MODELS, Estimator, Model, ModelEntry
 from affectus.models.base import AnyModel
 from affectus.models.storage import load_weights, save_weights
@@ -54,6 +55,7 @@ from affectus.training.config import (
     Precision,
     RunConfig,
     TrainingSettings,
+    check_of_networks,
     choose_view,
     resolve_settings,
 )
@@ -88,6 +90,10 @@ VALID, HISTORY = "valid.safetensors", "history.jsonl"
 """What a seed said of valid, if there was such a split, and the figures of its epochs."""
 RECORDED, EPOCHS = "recorded", "epochs.safetensors"
 """Each epoch's predictions while a seed is trained, and all of them when it has ended."""
+KEPT = "epochs"
+"""Each epoch's weights, if they are kept."""
+FILES = "files"
+"""The key of a seed's result under which the hashes of its other files stand."""
 PACKAGES = ("torch", "lightning", "numpy", "scikit-learn", "polars", "safetensors")
 
 
@@ -174,6 +180,7 @@ def build_config(
     tasks = _listed(tasks)
     entry = MODELS[model]
     all_options, settings = resolve_settings(entry, preset=preset, options=options, training=training)
+    check_of_networks(entry, training or ())
     choose_tasks(tasks, corpus.schemes)
     listed = _seeds(seeds)
     if issubclass(entry.build, Estimator):
@@ -662,8 +669,15 @@ def _finish_seed(
     _join_records(folder)
     write_text(folder / HISTORY, history_text(history))
     result["seconds"] = round(sum(row["seconds"] for row in history) or time.monotonic() - started, 3)
+    result[FILES] = {path.relative_to(folder).as_posix(): sha256(path) for path in _written(folder)}
     write_json(folder / RESULT, result)
     _tidy(folder)
+
+
+def _written(folder: Path) -> list[Path]:
+    """Return what the training of a seed leaves beside its result."""
+    single = (path for path in (folder / VALID, folder / HISTORY, folder / EPOCHS) if path.is_file())
+    return [*sorted(folder.glob("model*.safetensors")), *single, *sorted((folder / KEPT).glob("*.safetensors"))]
 
 
 def _tidy(folder: Path) -> None:

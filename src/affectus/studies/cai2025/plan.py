@@ -12,7 +12,7 @@ from affectus.models.base import ModelEntry
 from affectus.objectives import available_tasks
 from affectus.studies.cells import Cell
 from affectus.studies.published import Experiment, load_experiment
-from affectus.training.config import is_gradient_model
+from affectus.training.config import is_gradient_model, without_networks
 from affectus.vocabulary import AUDIO, TEXT, VISION, Split, View
 
 TABLES = ("claims", "comparison", "7", "8", "9", "10")
@@ -196,7 +196,10 @@ def make_plan(
             preset = data if data in MODELS[name].presets else None
             cell = Cell(f"system-{name}", name, (task,), modalities, {}, dict(training), preset, chosen_view, seeds)
             if not is_gradient_model(name):
-                cell = Cell(cell.name, name, (task,), modalities, {}, _for_estimator(training), None, chosen_view, (0,))
+                # a text encoder whose layers are trained stays frozen
+                cell = Cell(
+                    cell.name, name, (task,), modalities, {}, without_networks(training), None, chosen_view, (0,)
+                )
             add("comparison", {"system": name}, cell)
         add("comparison", {"system": MODEL}, ours(COMPLETE))
     return Plan(
@@ -211,11 +214,6 @@ def make_plan(
         parts,
         lacks,
     )
-
-
-def _for_estimator(training: Mapping[str, Any]) -> dict[str, Any]:
-    """Leave out what is of gradient training alone: a text encoder whose layers are trained stays frozen."""
-    return {key: value for key, value in training.items() if key != "text_layers"}
 
 
 def _view(entry: ModelEntry, wanted: View) -> View | None:
