@@ -69,7 +69,10 @@ def _root(
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit code: 0 done, 2 bad input (one sentence), 130 interrupted, 143 ended."""
+    """Run the command line and return its exit code: 0 done, 2 bad input (one sentence), 130 interrupted, 143 ended.
+
+    1: nobody reads standard output any more.
+    """
     errors = Console(stderr=True, highlight=False, soft_wrap=True)
     try:
         words = with_address(sys.argv[1:] if arguments is None else arguments)
@@ -98,8 +101,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def run() -> None:
-    """Run the command line and exit; the entry point of the ``affectus`` command."""
-    sys.exit(main())
+    """Run the command line and exit, as ``python -m affectus`` does."""
+    from affectus.__main__ import run
+
+    run()
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ from affectus.objectives import choose_tasks
 from affectus.studies.benchmarking.judging import valid_figures
 from affectus.studies.benchmarking.plan import choose_figure, main_task, usual_protocol
 from affectus.studies.cells import STUDY_FILE, open_study
-from affectus.threads import end_with_parent
+from affectus.threads import end_with_parent, start_process
 from affectus.training import SeedEvent
 from affectus.training.config import TrainingSettings, is_gradient_model, resolve_settings
 from affectus.training.run import build_config, labelled_tasks
@@ -236,7 +236,7 @@ def tune(
     helpers = [context.Process(target=_help, args=(job,), daemon=False) for _ in range(min(jobs, trials) - 1)]
     try:
         for helper in helpers:
-            helper.start()
+            start_process(helper)
         with _explained(out):
             _work(job, learning, report)
             for helper in helpers:

@@ -19,7 +19,7 @@ import torch.distributed
 
 from affectus.corpus import load_corpus
 from affectus.errors import AffectusError
-from affectus.threads import end_with_parent
+from affectus.threads import end_with_parent, start_process
 from affectus.training.config import RunConfig
 from affectus.training.device import choose_device
 from affectus.training.inference import EpochScorer
@@ -102,7 +102,7 @@ def train_on_devices(
         processes = [context.Process(target=_work, args=(n, order, events), daemon=True) for n in range(devices)]
         with _said_less():
             for process in processes:
-                process.start()
+                start_process(process)
         try:
             while any(process.is_alive() for process in processes) or not events.empty():
                 with contextlib.suppress(queue.Empty):

@@ -44,7 +44,7 @@ from affectus.models.base import AnyModel
 from affectus.models.storage import load_weights, save_weights
 from affectus.nn import kernels
 from affectus.objectives import Task, TaskKind, choose_tasks
-from affectus.threads import end_with_parent, torch_threads
+from affectus.threads import end_with_parent, start_process, torch_threads
 from affectus.training.ahead import ahead
 from affectus.training.compiling import check_compile, compiled
 from affectus.training.config import (
@@ -522,7 +522,7 @@ def _fit_in_processes(
     given = (events, turn, tuple(seeds), order, corpus_folder)
     helpers = [context.Process(target=_help_fit, args=given, daemon=True) for _ in range(jobs - 1)]
     for helper in helpers:
-        helper.start()
+        start_process(helper)
     try:
         _in_turn(turn, seeds, lambda seed: _fit_seed(order, corpus, text, seed, tell), ended.append)
         while len(ended) < len(seeds):
