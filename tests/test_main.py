@@ -55,10 +55,14 @@ def _processes(group: int) -> list[int]:
 
 def _ended(arguments: Sequence[str | Path], number: signal.Signals, when: Callable[[Any], bool]) -> None:
     """Send a signal to a command and its workers, as a terminal does, and look at what is said and what is left."""
+    before = signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # tests in the background ignore it, and so would it
     process = subprocess.Popen(
         [*COMMAND, *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         start_new_session=True, env=os.environ | {"OMP_NUM_THREADS": "1"},
     )  # fmt: skip
+    signal.signal(signal.SIGINT, before)
     try:
         until = time.monotonic() + 120
         while not when(process):

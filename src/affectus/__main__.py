@@ -9,6 +9,7 @@ import errno
 import os
 import signal
 import sys
+import threading
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -16,6 +17,8 @@ _SENTENCES = {
     signal.SIGINT: "Interrupted. Run the same command again to go on.",
     signal.SIGTERM: "Ended by SIGTERM. Run the same command again to go on.",
 }
+_PATIENCE = 10.0
+"""Seconds in which a command that is told to end is expected to; somebody's code may pass over that, too."""
 _told: list[int] = []
 """Signals that told the command to end."""
 
@@ -64,15 +67,25 @@ def _run() -> int:
 
 
 def _tell(number: int, frame: FrameType | None) -> None:
-    if _told:
-        _leave()
+    at_once = bool(_told)
     _told.append(number)
+    while frame is not None and not at_once:
+        # who imports may pass over whatever it raises, as if the module were not installed
+        at_once = frame.f_code.co_filename.startswith("<frozen importlib")
+        frame = frame.f_back
+    if at_once:
+        _leave()
+    patience = threading.Timer(_PATIENCE, _leave)
+    patience.daemon = True
+    patience.start()
     raise Stopped
 
 
 def _farewell() -> int:
     number = signal.Signals(_told[0])
     with contextlib.suppress(OSError):
+        if os.isatty(2):
+            os.write(2, b"\x1b[?25h")  # a bar of progress has hidden the cursor
         os.write(2, f"{_SENTENCES[number]}\n".encode())
     return 128 + number
 

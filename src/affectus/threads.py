@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator
 from multiprocessing import resource_tracker
 from multiprocessing.process import BaseProcess
+from typing import Any
 
 from affectus.errors import AffectusError
 
@@ -51,11 +52,32 @@ def start_process(process: BaseProcess) -> None:
         return
     # what is blocked here stays so there; the tracker, once it is started, lets all signals through again
     resource_tracker.ensure_running()
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    with _signals_later():
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            process.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextlib.contextmanager
+def _signals_later() -> Iterator[None]:
+    """Let what tells this process to end wait: a worker that is told half of its task would say so in a traceback."""
+    came: list[int] = []
+    before: dict[int, Any] = {}
+    if threading.current_thread() is threading.main_thread():
+        before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        process.start()
+        for number, handler in before.items():
+            if callable(handler):
+                signal.signal(number, lambda number, _: came.append(number))
+        yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        for number, handler in before.items():
+            if callable(handler):
+                signal.signal(number, handler)
+        if came:
+            signal.raise_signal(came[0])
 
 
 def end_with_parent() -> None:

@@ -61,10 +61,10 @@ def measure(cell: Cell, corpus: Path, split: str, *, threads: int = 1) -> Cost:
     process = multiprocessing.get_context("spawn").Process(
         target=_in_process, args=(sender, cell, corpus, split, threads)
     )
-    start_process(process)
-    sender.close()
     found = None
     try:
+        start_process(process)
+        sender.close()
         found = receiver.recv()
     except EOFError:
         process.join()
@@ -72,9 +72,10 @@ def measure(cell: Cell, corpus: Path, split: str, *, threads: int = 1) -> Cost:
             f"The process that measured {cell.name!r} was ended", got=f"the code {process.exitcode}"
         ) from None
     finally:
-        if found is None:
-            process.kill()  # the command is told to end
-        process.join(timeout=30)
+        if process.pid is not None:
+            if found is None:
+                process.kill()  # the command is told to end
+            process.join(timeout=30)
     if isinstance(found, AffectusError):
         raise found
     assert isinstance(found, Cost)
