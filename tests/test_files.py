@@ -1,16 +1,20 @@
 """Files that are hostile, and cells that a spreadsheet would compute."""
 
+import os
 from pathlib import Path
 
 import polars as pl
 import pytest
 
+from affectus import analyze
 from affectus.app.corrections import manifest_text
 from affectus.app.store import Correction
+from affectus.cli.main import main
+from affectus.corpus import load_corpus
 from affectus.corpus.readers.base import ReadOptions
 from affectus.corpus.readers.manifest import read_manifest
 from affectus.errors import AffectusError
-from affectus.files import no_formula, read_json, read_yaml
+from affectus.files import no_formula, read_json, read_yaml, write_json
 from affectus.models import MODELS
 from affectus.predict import write_predictions
 from affectus.training.config import parse_assignments, read_config_file
@@ -73,3 +77,69 @@ def test_what_people_corrected_is_read_as_it_was(tmp_path: Path) -> None:
     path.write_text(manifest_text(corrections, said, None), encoding="utf-8", newline="")
     assert "'- Yes." in path.read_text(encoding="utf-8")
     assert read_manifest([path], ReadOptions()).table["text"].to_list() == texts
+
+
+@pytest.fixture
+def strange(tmp_path: Path) -> Path:
+    """Return a folder with a file whose name is not UTF-8."""
+    folder = tmp_path / "strange"
+    folder.mkdir()
+    (folder / "plain.txt").write_text("Good.\nI hate it.\n")
+    try:
+        (folder / os.fsdecode(b"clip\xfe.txt")).write_text("Good.\nI hate it.\n")
+    except (OSError, UnicodeError):
+        pytest.skip("this file system takes UTF-8 alone")
+    return folder
+
+
+@pytest.mark.parametrize("form", ["corpus", "parquet"])
+def test_files_whose_names_are_not_utf8_are_read(
+    strange: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], form: str
+) -> None:
+    out = tmp_path / "out"
+    (strange / os.fsdecode(b"none\xff.txt")).write_text("")
+    words = ["extract", str(strange), "--audio", "none", "--vision", "none", "--out", str(out), "--format", form]
+    assert main([*words, "--cache", str(tmp_path / "cache")]) == 0
+    for path in out.rglob("*.json"):
+        path.read_bytes().decode("utf-8")
+    if form == "parquet":
+        table = pl.read_parquet(out / "*.parquet")
+    else:
+        corpus = load_corpus(out)
+        assert any(r"none\udcff.txt was passed over" in note for note in corpus.card.notes)
+        table = corpus.table
+    assert set(table["video"]) == {"plain", r"clip\udcfe"}
+
+
+def test_a_file_whose_name_is_not_utf8_is_analysed(strange: Path) -> None:
+    found = analyze(strange / os.fsdecode(b"clip\xfe.txt"))
+    assert {one.recording for one in found.utterances} == {r"clip\udcfe"}
+
+
+def test_a_name_in_a_command_that_is_not_utf8_is_one_sentence(
+    strange: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = os.fsdecode(os.fsencode(tmp_path) + b"/out\xff")
+    assert main(["extract", str(strange / "plain.txt"), "--audio", "none", "--vision", "none", "--out", out]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: The name of a file or folder is not valid UTF-8: got ")
+    assert said.count("\n") == 1
+
+
+def test_text_that_is_not_utf8_is_written_as_json_that_is(tmp_path: Path) -> None:
+    write_json(tmp_path / "a.json", {"name\udcff": ["\udcfe", "Größe", float("nan")]})
+    assert read_json(tmp_path / "a.json") == {r"name\udcff": [r"\udcfe", "Größe", None]}
+
+
+def test_what_the_system_does_not_let_it_read_is_one_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for words, reason in (
+        (["train", "tfn", str(tmp_path), "--config", str(tmp_path)], "Is a directory"),
+        (["corpus", "show", "x" * 5000], "File name too long"),
+    ):
+        assert main(words) == 2
+        said = capsys.readouterr().err
+        assert said.startswith("error: Could not read ")
+        assert said.endswith(f"got {reason}.\n")
+        assert said.count("\n") == 1

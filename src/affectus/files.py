@@ -207,7 +207,10 @@ def _another(path: Path) -> AffectusError:
 
 def write_text(path: str | Path, text: str) -> None:
     """Write text so that a reader sees the old file or the whole new one."""
-    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as stream:
+    with (
+        atomic_path(path) as temporary,
+        temporary.open("w", encoding="utf-8", errors="backslashreplace", newline="\n") as stream,
+    ):
         stream.write(text)
         stream.flush()
         os.fsync(stream.fileno())
@@ -226,11 +229,22 @@ def json_text(data: Any) -> str:
 def _jsonable(data: Any) -> Any:
     if isinstance(data, float) and not math.isfinite(data):
         return None
+    if isinstance(data, str):
+        return valid_text(data)
     if isinstance(data, dict):
-        return {key: _jsonable(value) for key, value in data.items()}
+        return {_jsonable(key): _jsonable(value) for key, value in data.items()}
     if isinstance(data, list | tuple):
         return [_jsonable(value) for value in data]
     return data
+
+
+def valid_text(text: str) -> str:
+    r"""Return text without what is left of a file's name that is not UTF-8, which no format of ours can hold.
+
+    >>> valid_text("Größe"), valid_text("clip\udcfe")
+    ('Größe', 'clip\\udcfe')
+    """
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def read_json(path: str | Path) -> Any:
