@@ -244,8 +244,8 @@ def command_line_page() -> str:
     parts = [
         "# Command line",
         WRITTEN,
-        "Exit code 0: done. 2: something that you can mend, said in one sentence. 130: interrupted; the same command "
-        "goes on where it stopped.",
+        "Exit code 0: done. 2: something that you can mend, said in one sentence. 130: interrupted, 143: ended "
+        "by SIGTERM; the same command goes on where it stopped. 1: nobody reads the output any more.",
     ]
     for path, command in verbs():
         text = inspect.cleandoc(command.help or "")

@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from affectus.errors import AffectusError, WriteError
 
 try:
@@ -205,7 +207,10 @@ def _another(path: Path) -> AffectusError:
 
 def write_text(path: str | Path, text: str) -> None:
     """Write text so that a reader sees the old file or the whole new one."""
-    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as stream:
+    with (
+        atomic_path(path) as temporary,
+        temporary.open("w", encoding="utf-8", errors="backslashreplace", newline="\n") as stream,
+    ):
         stream.write(text)
         stream.flush()
         os.fsync(stream.fileno())
@@ -224,11 +229,22 @@ def json_text(data: Any) -> str:
 def _jsonable(data: Any) -> Any:
     if isinstance(data, float) and not math.isfinite(data):
         return None
+    if isinstance(data, str):
+        return valid_text(data)
     if isinstance(data, dict):
-        return {key: _jsonable(value) for key, value in data.items()}
+        return {_jsonable(key): _jsonable(value) for key, value in data.items()}
     if isinstance(data, list | tuple):
         return [_jsonable(value) for value in data]
     return data
+
+
+def valid_text(text: str) -> str:
+    r"""Return text without what is left of a file's name that is not UTF-8, which no format of ours can hold.
+
+    >>> valid_text("Größe"), valid_text("clip\udcfe")
+    ('Größe', 'clip\\udcfe')
+    """
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def read_json(path: str | Path) -> Any:
@@ -241,8 +257,50 @@ def read_json(path: str | Path) -> Any:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise AffectusError("There is no file", where=path) from None
+    except OSError as error:
+        raise AffectusError("Could not read", where=path, got=error.strerror or error) from None
+    except RecursionError:
+        raise AffectusError("Not a JSON file of ours", where=path, got="lists nested too deep") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise AffectusError("Not a JSON file", where=path, got=str(error)) from None
+
+
+def read_yaml(path: str | Path, what: str) -> dict[str, Any]:
+    """Read a YAML mapping.
+
+    Args:
+        path: the file.
+        what: it is, such as ``configuration``.
+
+    Raises:
+        AffectusError: the file is absent or is no YAML mapping.
+    """
+    try:
+        raw = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise AffectusError(f"There is no {what} file", where=path) from None
+    except OSError as error:
+        raise AffectusError(f"Could not read the {what}", where=path, got=error.strerror or error) from None
+    except RecursionError:
+        raise AffectusError("Not a YAML file of ours", where=path, got="lists nested too deep") from None
+    except (yaml.YAMLError, ValueError) as error:  # not UTF-8, or a date that is none
+        raise AffectusError("Not a YAML file", where=path, got=" ".join(str(error).split())) from None
+    if not isinstance(raw, dict):
+        raise AffectusError(f"The {what} is not a mapping", where=path, expected="keys such as model")
+    return raw
+
+
+FORMULA = r"^'*(?:[=@\t\r]|[+-][\w.+-]*[^\w.+-])"
+"""Text that a spreadsheet would compute; ``-3g5yACwYnA``, the name of a video, and numbers are none."""
+
+
+def no_formula(value: Any) -> Any:
+    """Return a cell of a CSV file; before text that a spreadsheet would compute stands an apostrophe.
+
+    >>> no_formula("=1+1"), no_formula("- Yes."), no_formula("-1.5"), no_formula(-1.5)
+    ("'=1+1", "'- Yes.", '-1.5', -1.5)
+    """
+    return f"'{value}" if isinstance(value, str) and re.match(FORMULA, value) else value
 
 
 def sha256(path: str | Path) -> str:

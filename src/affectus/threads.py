@@ -3,8 +3,12 @@
 import contextlib
 import multiprocessing
 import os
+import signal
 import threading
 from collections.abc import Iterator
+from multiprocessing import resource_tracker
+from multiprocessing.process import BaseProcess
+from typing import Any
 
 from affectus.errors import AffectusError
 
@@ -39,6 +43,41 @@ def usable_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def start_process(process: BaseProcess) -> None:
+    """Start a worker that hears no Ctrl-C: the terminal sends it to all, and this process ends its workers."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        process.start()
+        return
+    # what is blocked here stays so there; the tracker, once it is started, lets all signals through again
+    resource_tracker.ensure_running()
+    with _signals_later():
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            process.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextlib.contextmanager
+def _signals_later() -> Iterator[None]:
+    """Let what tells this process to end wait: a worker that is told half of its task would say so in a traceback."""
+    came: list[int] = []
+    before: dict[int, Any] = {}
+    if threading.current_thread() is threading.main_thread():
+        before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        for number, handler in before.items():
+            if callable(handler):
+                signal.signal(number, lambda number, _: came.append(number))
+        yield
+    finally:
+        for number, handler in before.items():
+            if callable(handler):
+                signal.signal(number, handler)
+        if came:
+            signal.raise_signal(came[0])
 
 
 def end_with_parent() -> None:

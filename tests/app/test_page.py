@@ -37,7 +37,7 @@ FLAGS = ["--no-sandbox", "--use-fake-device-for-media-stream", "--use-fake-ui-fo
 def server(tmp_path_factory: pytest.TempPathFactory, opened: Path) -> Iterator[str]:
     """Run the server as a person does, and return its address."""
     folder = tmp_path_factory.mktemp("served")
-    command = [sys.executable, "-m", "affectus.cli.main", "serve", "--port", "0", "--no-browser"]
+    command = [sys.executable, "-m", "affectus", "serve", "--port", "0", "--no-browser"]
     command += ["--folder", str(folder / "kept"), "--open", str(opened)]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
@@ -46,7 +46,7 @@ def server(tmp_path_factory: pytest.TempPathFactory, opened: Path) -> Iterator[s
         assert found
         yield found[0]
         process.send_signal(signal.SIGINT)
-        assert process.wait(30) == 0
+        assert process.wait(30) == 130
 
 
 @pytest.fixture(scope="module")

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import re
 from collections.abc import Mapping
@@ -246,3 +247,11 @@ def test_bad_input(runs: tuple[Corpus, list[Run]]) -> None:
     with pytest.raises(AffectusError, match=r"Unknown metric 'polarity.acuracy'.*Did you mean"):
         compare_runs([poor, good], corpus, metrics=["polarity.acuracy"])
     assert to_latex([]).startswith(r"\begin{tabular}")
+
+
+def test_names_in_latex_are_printed_as_they_are(runs: tuple[Corpus, list[Run]]) -> None:
+    corpus, pair = runs
+    (found, *_) = compare_runs(pair, corpus, draws=200)
+    text = to_latex([dataclasses.replace(found, second=r"a_b&c%d#e$f{g}h~i^j\k")], ["two\nlines"])
+    assert text.startswith("% two\n% lines\n")
+    assert r"a\_b\&c\%d\#e\$f\{g\}h\textasciitilde{}i\textasciicircum{}j\textbackslash{}k &" in text

@@ -180,3 +180,37 @@ def test_bad_input_is_one_sentence(corpus: Corpus, tmp_path: Path, monkeypatch: 
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(AffectusError, match=r"need the package transformers.*affectus\[text\]"):
         load_encoder()
+
+
+def test_a_name_that_nobody_means_the_hub_by_asks_no_network(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def ask(name: str) -> None:
+        raise AssertionError(name)
+
+    monkeypatch.setattr("affectus.features.encoders.ask_for", ask)
+    with pytest.raises(AffectusError, match=r"Unknown text encoder 'minilmm'.*OWNER/NAME.*Did you mean 'minilm'\?"):
+        load_encoder("minilmm")
+    (tmp_path / "clip.txt").write_text("Good.\n")
+    for option, kind in (("--text", "text encoder"), ("--audio", "sound features")):
+        assert main(["extract", str(tmp_path / "clip.txt"), "--out", str(tmp_path / "out"), option, "UNKNOWN"]) == 2
+        said = capsys.readouterr().err
+        assert said.startswith(f"error: Unknown {kind} 'UNKNOWN': expected ")
+        assert said.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(AssertionError, match="bert-base-uncased"):
+        load_encoder("bert-base-uncased")
+
+
+def test_the_hub_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    class Hub:
+        def model_info(self, name: str, timeout: float) -> None:
+            asked.append((name, timeout))
+            raise ConnectionError("no route")
+
+    monkeypatch.setattr("huggingface_hub.HfApi", Hub)
+    with pytest.raises(AffectusError, match=r"'nobody/nothing' could not be loaded: got .*reached \(no route\)"):
+        load_encoder("nobody/nothing")
+    assert asked == [("nobody/nothing", 10.0)]

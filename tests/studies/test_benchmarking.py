@@ -308,6 +308,11 @@ def test_the_verb_writes_four_files(embedded: Path, tmp_path: Path, capsys: pyte
         (["CORPUS", "--models", "tfm"], "Did you mean 'tfn'"),
         (["CORPUS", "--device", "tpu"], "Unknown device 'tpu'"),
         (["CORPUS", "--seeds", "x"], "seeds are not right"),
+        (["CORPUS", "--seeds", "0"], "seeds are not right: got 0; expected different whole numbers from 0"),
+        (["CORPUS", "--seeds=-1"], "seeds are not right: got -1"),
+        (["CORPUS", "--seeds", "3,3"], "seeds are not right"),
+        (["CORPUS", "--seeds=1,-3"], "seeds are not right"),
+        (["--cross", "CORPUS", "CORPUS", "--seeds", "0"], "seeds are not right"),
         (["nowhere"], "There is no corpus folder"),
     ],
 )

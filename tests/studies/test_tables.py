@@ -3,7 +3,7 @@ import json
 import pytest
 
 from affectus.files import json_text
-from affectus.studies.tables import NOTHING, Grid, Page, Quantity, Section, latex_text, spread, summary
+from affectus.studies.tables import NOTHING, Grid, Page, Quantity, Section, html_span, latex_text, spread, summary
 
 GRID = Grid("A title", ("system", "F1, honest"), (("mtmm_es | joint", "78.6 ± 0.4"), ("linear", NOTHING)), ("A note.",))
 
@@ -18,10 +18,16 @@ def test_markdown_has_as_many_cells_in_each_line() -> None:
 
 def test_latex_has_no_bare_special_character() -> None:
     text = GRID.latex()
-    assert r"mtmm\_es | joint & 78.6 $\pm$ 0.4 \\" in text
+    assert r"mtmm\_es $|$ joint & 78.6 $\pm$ 0.4 \\" in text
     assert text.count(r"\begin{tabular}{lr}") == text.count(r"\end{tabular}") == 1
     assert latex_text("50 % & #1 {a}") == r"50 \% \& \#1 \{a\}"
     assert latex_text("a\\b") == r"a\textbackslash{}b"
+    assert latex_text("a~b^c\nd") == r"a\textasciitilde{}b\textasciicircum{}c d"
+
+
+def test_a_link_in_html_has_its_address_alone() -> None:
+    assert html_span('[a](https://b"onclick="c)').count("<a") == 0
+    assert html_span("[a](https://b/c)") == '<a href="https://b/c">a</a>'
 
 
 def test_a_row_must_fit_the_head() -> None:

@@ -73,10 +73,17 @@ def test_an_axis_as_it_is_typed(text: str, axis: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["hidden", "hidden=", "=1..2", "a=2..1", "a=1..1", "a=log:0..1", "a=x..y", "a=1,,2", "a=log:1,2"]
+    "text",
+    ["hidden", "hidden=", "=1..2", "a=2..1", "a=1..1", "a=log:0..1", "a=x..y", "a=1,,2", "a=log:1,2"],
 )
 def test_an_axis_that_is_not_right(text: str) -> None:
     with pytest.raises(AffectusError, match="The axis is not right: got"):
+        parse_axis(text)
+
+
+@pytest.mark.parametrize("text", ["a=1..inf", "a=-inf..1", "a=nan..1", "a=1,nan", "a=log:1..1e999", "a=1,2,inf"])
+def test_an_axis_is_finite(text: str) -> None:
+    with pytest.raises(AffectusError, match=r"The axis is not right: got .*both finite"):
         parse_axis(text)
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from affectus.app.store import RESULT, Correction, Job
 from affectus.errors import AffectusError
+from affectus.files import no_formula
 
 MANIFEST = "manifest.csv"
 _PLAIN = ("id", "video", "start", "end", "speaker", "text", "sentiment", "emotion_class")
@@ -54,7 +55,7 @@ def _csv(rows: Sequence[dict[str, Any]]) -> str:
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(heads or _PLAIN)
-    writer.writerows(["" if row.get(name) is None else row[name] for name in heads] for row in rows)
+    writer.writerows(["" if row.get(name) is None else no_formula(row[name]) for name in heads] for row in rows)
     return stream.getvalue()
 
 

@@ -15,6 +15,7 @@ from typing import Any
 from affectus.app.settings import Settings
 from affectus.app.store import RESULT, Job, JobKind, State, Store
 from affectus.app.workers import Event, Order, serve
+from affectus.threads import start_process
 
 _LOG = logging.getLogger(__name__)
 _IDLE_SECONDS = 900.0
@@ -211,7 +212,7 @@ class Pool:
         process = context.Process(
             target=self._target, args=(theirs, self.settings.model, self.settings.threads), daemon=True
         )
-        process.start()
+        start_process(process)
         theirs.close()
         worker = _Worker(process, ours, heard=time.monotonic())
         self._workers.append(worker)

@@ -1,6 +1,5 @@
 """Verb that makes a corpus of media files: extract."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,6 +11,7 @@ from typer.core import TyperCommand
 
 from affectus.cli.clustering import ClusterOption, check_format, open_executor
 from affectus.errors import AffectusError
+from affectus.files import json_text, valid_text
 
 if TYPE_CHECKING:
     from affectus.features.media.extraction import Extracted, Written
@@ -143,10 +143,13 @@ def extract(
 
         def report(step: "Step") -> None:
             bar.update(
-                task, completed=step.share, description=f"{step.done}/{step.total} {step.path.name}: {step.what}"
+                task,
+                completed=step.share,
+                description=valid_text(f"{step.done}/{step.total} {step.path.name}: {step.what}"),
             )
             if step.error is not None and not as_json:
-                console.print(f"passed over {step.path.name}: {step.error}", style="yellow", markup=False)
+                passed_over = valid_text(f"passed over {step.path.name}: {step.error}")
+                console.print(passed_over, style="yellow", markup=False)
 
         common: dict[str, Any] = {
             "manifest": manifest,
@@ -169,7 +172,7 @@ def extract(
         return
     summary = _summary(found, out)
     if as_json:
-        typer.echo(json.dumps(summary, indent=1, ensure_ascii=False))
+        typer.echo(json_text(summary))
         return
     corpus = found.corpus
     parts = [f"{name} {ragged.dim} ({int((ragged.lengths > 0).sum())})" for name, ragged in corpus.features.items()]
@@ -198,7 +201,7 @@ def _print_parts(written: "Written", as_json: bool) -> None:
             "cached": written.cached,
             "passed_over": {str(path): reason for path, reason in written.skipped.items()},
         }
-        typer.echo(json.dumps(summary, indent=1, ensure_ascii=False))
+        typer.echo(json_text(summary))
         return
     before = f", {written.cached} of them read before" if written.cached else ""
     typer.echo(f"{written.utterances} utterances of {written.recordings} recordings{before}, in {written.parts} parts.")

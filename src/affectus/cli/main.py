@@ -1,5 +1,6 @@
 """The command line: thin verbs over the Python API."""
 
+import os
 import sys
 from collections.abc import Sequence
 
@@ -27,6 +28,7 @@ from affectus.cli import (
 )
 from affectus.cli.clustering import with_address
 from affectus.errors import AffectusError
+from affectus.files import valid_text
 
 app = typer.Typer(
     name="affectus",
@@ -69,14 +71,18 @@ def _root(
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit code: 0 done, 2 bad input (one sentence), 130 interrupted, 143 ended."""
+    """Run the command line and return its exit code: 0 done, 2 bad input (one sentence), 130 interrupted, 143 ended.
+
+    1: nobody reads standard output any more.
+    """
     errors = Console(stderr=True, highlight=False, soft_wrap=True)
     try:
         words = with_address(sys.argv[1:] if arguments is None else arguments)
+        _check_words(words)
         result = app(args=words, prog_name="affectus", standalone_mode=False)
         return int(result) if isinstance(result, int) else 0
     except AffectusError as error:
-        errors.print(f"error: {error}", markup=False, style="red")
+        errors.print(f"error: {valid_text(str(error))}", markup=False, style="red")
         return 2
     except KeyboardInterrupt:
         errors.print("Interrupted. Run the same command again to go on.", markup=False)
@@ -87,6 +93,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         errors.print("Ended by SIGTERM. Run the same command again to go on.", markup=False)
         return 143
+    except OSError as error:
+        if error.filename is None:  # not of a file: of standard output, of a defect
+            raise
+        path = valid_text(os.fsdecode(error.filename)) if isinstance(error.filename, str | bytes) else error.filename
+        sentence = AffectusError("Could not read or write", where=str(path)[:500], got=error.strerror)
+        errors.print(f"error: {sentence}", markup=False, style="red")
+        return 2
+    except UnicodeEncodeError as error:
+        if error.reason != "surrogates not allowed":
+            raise
+        errors.print(f"error: {_not_utf8(error.object)}", markup=False, style="red")
+        return 2
     except typer.Exit as error:
         return int(error.exit_code)
     except Exception as error:
@@ -97,9 +115,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
         raise
 
 
+def _check_words(words: Sequence[str]) -> None:
+    for word in words:
+        if valid_text(word) != word:
+            raise _not_utf8(word)
+
+
+def _not_utf8(name: str) -> AffectusError:
+    return AffectusError(
+        "The name of a file or folder is not valid UTF-8",
+        got=valid_text(name)[:200],
+        remedy="Rename it, or set a UTF-8 locale such as LC_ALL=C.UTF-8",
+    )
+
+
 def run() -> None:
-    """Run the command line and exit; the entry point of the ``affectus`` command."""
-    sys.exit(main())
+    """Run the command line and exit, as ``python -m affectus`` does."""
+    from affectus.__main__ import run
+
+    run()
 
 
 if __name__ == "__main__":

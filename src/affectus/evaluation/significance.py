@@ -16,6 +16,7 @@ import numpy.typing as npt
 from affectus.corpus import Corpus
 from affectus.errors import AffectusError, unknown_name
 from affectus.evaluation.evaluate import choose_for
+from affectus.evaluation.latex import latex_comments, latex_text
 from affectus.evaluation.protocols import PROTOCOLS
 from affectus.evaluation.scoring import MMSA_INTENSITY, Metric, Scorer, Thresholds
 from affectus.metrics import mae, pearson, sims_mae, sims_pearson
@@ -505,15 +506,14 @@ def interval_text(bounds: tuple[float, float]) -> str:
 def to_latex(differences: Sequence[Difference], notes: Sequence[str] = ()) -> str:
     """Return the comparisons as a LaTeX table (booktabs), with notes of a line each as comments above it."""
     lines = [
-        *(f"% {note}" for note in notes),
+        *latex_comments(*notes),
         r"\begin{tabular}{llrrrrr}",
         r"\toprule",
         r"metric & run & first & second & difference & 95\,\% interval & $p$ (Holm) \\",
         r"\midrule",
     ]
     for d in differences:
-        metric, second = (text.replace("_", r"\_") for text in (d.metric, d.second))
         figures = (figure_text(d.first_mean), figure_text(d.second_mean), figure_text(d.difference, "+"))
-        cells = (metric, second, *figures, interval_text(d.interval), figure_text(d.p_videos_corrected))
-        lines.append(rf"{' & '.join(cells).replace(NOTHING, '--')} \\")
+        cells = (d.metric, d.second, *figures, interval_text(d.interval), figure_text(d.p_videos_corrected))
+        lines.append(rf"{' & '.join(map(latex_text, cells))} \\")
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n"

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from safetensors import SafetensorError
 
 from affectus.errors import AffectusError
+from affectus.features.hub import ask_for, check_name, is_here
 from affectus.files import sha256
 
 if TYPE_CHECKING:
@@ -117,6 +118,8 @@ def load_encoder(name: str = PACKAGED, *, device: str = "cpu") -> TextEncoder:
         )
     if not local and (name.startswith((".", "/", "~")) or name.count("/") > 1):
         raise AffectusError("There is no folder of a text encoder", where=name)
+    if not local:
+        check_name("text encoder", name, [PACKAGED])
     source = str(folder) if local else name
     identity = name
     if name == PACKAGED:
@@ -124,11 +127,14 @@ def load_encoder(name: str = PACKAGED, *, device: str = "cpu") -> TextEncoder:
     elif local and (folder / _WEIGHTS).is_file():
         identity = f"{folder.name}, sha256 {sha256(folder / _WEIGHTS)[:16]}"
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    here = local or is_here(name, "config.json", "tokenizer_config.json")
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=local, trust_remote_code=False)
+        if not here:
+            ask_for(name)
+        tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=here, trust_remote_code=False)
         # weights in another form than safetensors would be a pickle; half precision on a CPU is slow and coarse
         model = AutoModel.from_pretrained(
-            source, local_files_only=local, trust_remote_code=False, use_safetensors=True, dtype=torch.float32
+            source, local_files_only=here, trust_remote_code=False, use_safetensors=True, dtype=torch.float32
         )
     except (OSError, ValueError, ImportError, KeyError, RuntimeError, SafetensorError) as error:
         raise AffectusError(
@@ -136,7 +142,7 @@ def load_encoder(name: str = PACKAGED, *, device: str = "cpu") -> TextEncoder:
             got=" ".join(str(error).split())[:160],
             expected="'minilm', a local folder of a transformers model, or the name of one on the Hugging Face hub",
             remedy="Look whether its files are whole and its weights are safetensors"
-            if local
+            if here
             else "Check the name and the network, or use 'minilm' or a local folder, which need no network",
         ) from None
     return TextEncoder(name, tokenizer, adopt(_encoder_of(name, model, tokenizer)).eval().to(device), identity)

@@ -13,6 +13,7 @@ from affectus.features.media.recording import Extractor, Source
 from affectus.features.media.settings import NONE, Extraction
 from affectus.features.media.sources import transcript_beside
 from affectus.features.media.subtitles import SUBTITLE_SUFFIXES, TEXT_SUFFIXES
+from affectus.files import valid_text
 from affectus.predict.predictor import Predictor
 from affectus.predict.results import Analysis
 from affectus.threads import usable_cores
@@ -100,7 +101,7 @@ def analyze(
     watch("loading", 0.0)
     extractor = Extractor(chosen, threads=threads, side_by_side=usable_cores() > 1)
     given = transcript_beside(source) if transcript is None else Path(transcript) if transcript != NONE else None
-    planned = Source(source, source.stem, given, turns=None if turns is None else Path(turns))
+    planned = Source(source, valid_text(source.stem), given, turns=None if turns is None else Path(turns))
     corpus = extractor.read(planned, lambda what, share: watch(what, 0.95 * share))
     utterances = predictor.predict(
         _filled(corpus, predictor),

@@ -8,7 +8,7 @@ import polars as pl
 from affectus.corpus import Corpus
 from affectus.errors import AffectusError
 from affectus.evaluation.evaluate import average
-from affectus.files import atomic_path
+from affectus.files import FORMULA, atomic_path
 from affectus.objectives import TaskKind
 from affectus.training.inference import Predictions
 from affectus.training.loading import Run, load_run
@@ -109,6 +109,8 @@ def check_output(path: str | Path, *, attention: bool = False, parts: bool = Fal
 def write_predictions(table: pl.DataFrame, path: str | Path) -> None:
     """Write a table of predictions: Parquet, CSV or JSON lines by the name's ending.
 
+    In CSV an apostrophe stands before text that a spreadsheet would take for a formula.
+
     Raises:
         AffectusError: the ending names none of these, or CSV for a table with attention weights.
     """
@@ -117,7 +119,9 @@ def write_predictions(table: pl.DataFrame, path: str | Path) -> None:
     ending = path.suffix.lower()
     with atomic_path(path) as temporary:
         if ending == CSV:
-            table.write_csv(temporary)
+            text = pl.col(pl.String)
+            computed = text.str.contains(FORMULA)
+            table.with_columns(pl.when(computed).then("'" + text).otherwise(text).name.keep()).write_csv(temporary)
         elif ending in JSON_LINES:
             table.write_ndjson(temporary)
         else:

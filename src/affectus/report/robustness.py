@@ -13,7 +13,7 @@ import affectus
 from affectus.errors import AffectusError
 from affectus.evaluation import CORRUPTIONS, Robustness, Scorer
 from affectus.evaluation.spread import std_over_seeds
-from affectus.files import write_text
+from affectus.files import no_formula, write_text
 from affectus.report.charts.drawing import (
     COLOURS,
     NOTHING,
@@ -142,7 +142,7 @@ def to_csv(found: Sequence[Robustness]) -> str:
                 figures = (curve.mean(metric), curve.std(metric), curve.draw_std(metric))
                 for level, *numbers in zip(curve.levels, *figures, strict=True):
                     start = [name, one.model, curve.corruption, curve.target, f"{level:g}", metric]
-                    writer.writerow([*start, *map(cell, numbers)])
+                    writer.writerow([*map(no_formula, start), *map(cell, numbers)])
     return stream.getvalue()
 
 

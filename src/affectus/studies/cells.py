@@ -24,7 +24,7 @@ from affectus.corpus.storage import corpus_hash
 from affectus.errors import AffectusError, WriteError
 from affectus.files import json_text, read_json, write_json
 from affectus.parallel import Alive, Executor
-from affectus.threads import end_with_parent
+from affectus.threads import end_with_parent, start_process
 from affectus.training import Run, SeedEvent, load_run
 from affectus.vocabulary import View
 
@@ -346,7 +346,7 @@ def _run_in_processes(states: _States, corpus: Path, out: Path, jobs: int, threa
             while len(workers) < max(1, jobs // states.inner) and len(waiting) > len(_idle(workers)):
                 ours, theirs = context.Pipe()
                 process = context.Process(target=_serve, args=(theirs, corpus, out, states.inner, threads, device))
-                process.start()
+                start_process(process)
                 theirs.close()  # so that the end of the process is the end of the pipe
                 workers.append(_Worker(process, ours))
             for worker in _idle(workers)[: len(waiting)]:

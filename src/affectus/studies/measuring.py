@@ -16,7 +16,7 @@ from affectus.corpus import load_corpus
 from affectus.errors import AffectusError
 from affectus.files import read_json, write_json
 from affectus.studies.cells import Cell
-from affectus.threads import end_with_parent, torch_threads
+from affectus.threads import end_with_parent, start_process, torch_threads
 from affectus.training.optional import without_unused
 
 EPOCHS = 4
@@ -61,9 +61,10 @@ def measure(cell: Cell, corpus: Path, split: str, *, threads: int = 1) -> Cost:
     process = multiprocessing.get_context("spawn").Process(
         target=_in_process, args=(sender, cell, corpus, split, threads)
     )
-    process.start()
-    sender.close()
+    found = None
     try:
+        start_process(process)
+        sender.close()
         found = receiver.recv()
     except EOFError:
         process.join()
@@ -71,7 +72,9 @@ def measure(cell: Cell, corpus: Path, split: str, *, threads: int = 1) -> Cost:
             f"The process that measured {cell.name!r} was ended", got=f"the code {process.exitcode}"
         ) from None
     finally:
-        if process.is_alive():
+        if process.pid is not None:
+            if found is None:
+                process.kill()  # the command is told to end
             process.join(timeout=30)
     if isinstance(found, AffectusError):
         raise found

@@ -11,10 +11,10 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from affectus.errors import AffectusError, suggest, unknown_name
+from affectus.files import read_yaml
 from affectus.models import MODELS
 from affectus.training.config import ConfigFile, TrainingSettings, choose_view, resolve_settings
 
@@ -140,14 +140,7 @@ def load_experiment(name: str | Path) -> Experiment:
         AffectusError: it is unknown, or a key of it is unknown or has a wrong value.
     """
     path = experiment_path(name)
-    try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise AffectusError("There is no experiment file", where=path) from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise AffectusError("Not a YAML file", where=path, got=" ".join(str(error).split())) from None
-    if not isinstance(raw, dict):
-        raise AffectusError("The experiment is not a mapping", where=path, expected="keys such as model and results")
+    raw = read_yaml(path, "experiment")
     try:
         experiment = Experiment.model_validate(raw)
     except ValidationError as error:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from affectus.evaluation.latex import latex_comments, latex_text
 from affectus.evaluation.spread import std_over_seeds
 
 NOTHING = "–"
@@ -50,7 +51,7 @@ class Grid:
         lines = [rf"\begin{{tabular}}{{{columns}}}", r"\toprule", _latex_row(self.head), r"\midrule"]
         lines += [_latex_row(row) for row in self.rows]
         lines += [r"\bottomrule", r"\end{tabular}"]
-        return "\n".join([*_latex_comments(self.title, *self.notes), *lines]) + "\n"
+        return "\n".join([*latex_comments(self.title, *self.notes), *lines]) + "\n"
 
     def html(self) -> str:
         """Return the table as HTML, its title as the caption and its notes as paragraphs below."""
@@ -68,11 +69,6 @@ class Grid:
         return "<tr>" + "".join(shown) + "</tr>"
 
 
-def _latex_comments(*texts: str) -> list[str]:
-    """Paragraphs, some of which have several lines, as comments."""
-    return [f"% {line}" for text in texts for line in text.splitlines()]
-
-
 def _latex_row(cells: Sequence[str]) -> str:
     return " & ".join(_latex_span(cell) for cell in cells) + r" \\"
 
@@ -84,25 +80,10 @@ def _latex_span(text: str) -> str:
     return re.sub(r"\*\*(.+?)\*\*", r"\\textbf{\1}", printed)
 
 
-_LATEX = {
-    **{"\\": r"\textbackslash{}", "±": r"$\pm$", "–": "--", "≥": r"$\geq$"},
-    **{"↑": r"$\uparrow$", "↓": r"$\downarrow$", "<": "$<$"},
-} | {c: f"\\{c}" for c in "&%$#_{}"}
-
-
-def latex_text(text: str) -> str:
-    r"""Return text as LaTeX prints it.
-
-    >>> latex_text("78.6 ± 0.4 of mtmm_es")
-    '78.6 $\\pm$ 0.4 of mtmm\\_es'
-    """
-    return "".join(_LATEX.get(character, character) for character in text)
-
-
 _SPANS = (
     (re.compile(r"`([^`]+)`"), r"<code>\1</code>"),
     (re.compile(r"\*\*(.+?)\*\*"), r"<strong>\1</strong>"),
-    (re.compile(r"\[([^\]]+)\]\((https?://[^)\s]+)\)"), r'<a href="\2">\1</a>'),
+    (re.compile(r"\[([^\]]+)\]\((https?://[^)\s\x22]+)\)"), r'<a href="\2">\1</a>'),
 )
 
 
@@ -241,9 +222,9 @@ class Page:
 
     def latex(self) -> str:
         """Return every table as LaTeX; comments name the corpus and how the page was made."""
-        lines = _latex_comments(self.title, *self.head)
+        lines = latex_comments(self.title, *self.head)
         for heading, text, sections in self.parts:
-            lines += ["", *_latex_comments(heading, *text)]
+            lines += ["", *latex_comments(heading, *text)]
             lines += [grid.latex() for section in sections for grid in section.grids]
         return "\n".join(lines) + "\n"
 

@@ -34,7 +34,7 @@ from affectus.objectives import choose_tasks
 from affectus.studies.benchmarking.judging import valid_figures
 from affectus.studies.benchmarking.plan import choose_figure, main_task, usual_protocol
 from affectus.studies.cells import STUDY_FILE, open_study
-from affectus.threads import end_with_parent
+from affectus.threads import end_with_parent, start_process
 from affectus.training import SeedEvent
 from affectus.training.config import TrainingSettings, check_of_networks, is_gradient_model, resolve_settings
 from affectus.training.run import build_config, labelled_tasks
@@ -236,7 +236,7 @@ def tune(
     helpers = [context.Process(target=_help, args=(job,), daemon=False) for _ in range(min(jobs, trials) - 1)]
     try:
         for helper in helpers:
-            helper.start()
+            start_process(helper)
         with _explained(out):
             _work(job, learning, report)
             for helper in helpers:
@@ -368,17 +368,19 @@ def parse_axis(text: str) -> tuple[str, Axis]:
     wrong = AffectusError(
         "The axis is not right",
         got=repr(text),
-        expected="KEY=LOW..HIGH, KEY=log:LOW..HIGH or KEY=A,B,C, LOW below HIGH, and above 0 for log",
+        expected="KEY=LOW..HIGH, KEY=log:LOW..HIGH or KEY=A,B,C, LOW below HIGH, both finite, and above 0 for log",
     )
     if not key or not value:
         raise wrong
     if not dots:
         values = tuple(_value(part.strip()) for part in value.split(","))
-        if log or any(part == "" for part in values):
+        if log or any(part == "" or (isinstance(part, float) and not math.isfinite(part)) for part in values):
             raise wrong
         return key, Choice(values)
     ends = _value(low), _value(high)
-    if any(isinstance(end, bool) or not isinstance(end, int | float) for end in ends) or not ends[0] < ends[1]:
+    if any(isinstance(end, bool) or not isinstance(end, int | float) or not math.isfinite(end) for end in ends):
+        raise wrong
+    if not ends[0] < ends[1]:
         raise wrong
     if log and ends[0] <= 0:
         raise wrong

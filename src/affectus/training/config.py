@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from affectus.batches import Scale
 from affectus.errors import AffectusError, suggest, unknown_name
+from affectus.files import read_yaml
 from affectus.models import MODELS, Model, ModelEntry
 from affectus.objectives import RealLoss, Weighing
 from affectus.vocabulary import View
@@ -232,14 +233,7 @@ def read_config_file(path: str | Path) -> dict[str, Any]:
         AffectusError: the file is absent, is no YAML mapping, or has an unknown key.
     """
     path = Path(path)
-    try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise AffectusError("There is no configuration file", where=path) from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise AffectusError("Not a YAML file", where=path, got=" ".join(str(error).split())) from None
-    if not isinstance(raw, dict):
-        raise AffectusError("The configuration is not a mapping", where=path, expected="keys such as model and tasks")
+    raw = read_yaml(path, "configuration")
     for key in raw:
         if key not in ConfigFile.model_fields:
             raise unknown_name("key", str(key), ConfigFile.model_fields, where=path)
@@ -262,8 +256,10 @@ def parse_assignments(assignments: Sequence[str], entry: ModelEntry) -> tuple[di
         key = key.strip().removeprefix("options.").removeprefix("training.")
         try:
             parsed = yaml.safe_load(value)
-        except yaml.YAMLError:
+        except (yaml.YAMLError, ValueError):
             parsed = value
+        except RecursionError:
+            raise AffectusError("The value of a setting is nested too deep", where=f"--set {key}=...") from None
         if isinstance(parsed, str):
             parsed = _number(parsed)
         if key in entry.options:

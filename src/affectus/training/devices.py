@@ -19,7 +19,7 @@ import torch.distributed
 
 from affectus.corpus import load_corpus
 from affectus.errors import AffectusError
-from affectus.threads import end_with_parent
+from affectus.threads import end_with_parent, start_process
 from affectus.training.config import RunConfig
 from affectus.training.device import choose_device
 from affectus.training.inference import EpochScorer
@@ -100,10 +100,10 @@ def train_on_devices(
             config, Path(corpus), Path(out), identity, scorer, threads, kind, devices, meeting, source
         )  # fmt: skip
         processes = [context.Process(target=_work, args=(n, order, events), daemon=True) for n in range(devices)]
-        with _said_less():
-            for process in processes:
-                process.start()
         try:
+            with _said_less():
+                for process in processes:
+                    start_process(process)
             while any(process.is_alive() for process in processes) or not events.empty():
                 with contextlib.suppress(queue.Empty):
                     event = events.get(timeout=0.1)
@@ -123,8 +123,9 @@ def train_on_devices(
         finally:
             # one that died leaves the others waiting for it
             for process in processes:
-                process.kill()
-                process.join()
+                if process.pid is not None:
+                    process.kill()
+                    process.join()
     return Path(out)
 
 

@@ -45,7 +45,7 @@ from affectus.models.base import AnyModel
 from affectus.models.storage import load_weights, save_weights
 from affectus.nn import kernels
 from affectus.objectives import Task, TaskKind, choose_tasks
-from affectus.threads import end_with_parent, torch_threads
+from affectus.threads import end_with_parent, start_process, torch_threads
 from affectus.training.ahead import ahead
 from affectus.training.compiling import check_compile, compiled
 from affectus.training.config import (
@@ -182,7 +182,7 @@ def build_config(
     all_options, settings = resolve_settings(entry, preset=preset, options=options, training=training)
     check_of_networks(entry, training or ())
     choose_tasks(tasks, corpus.schemes)
-    listed = _seeds(seeds)
+    listed = listed_seeds(seeds)
     if issubclass(entry.build, Estimator):
         listed = listed[:1]  # a closed-form fit: further seeds would repeat it
     _check_text(entry, settings)
@@ -205,7 +205,12 @@ def _listed(names: Iterable[str]) -> tuple[str, ...]:
     return tuple(part.strip() for part in names.split(",") if part.strip()) if isinstance(names, str) else tuple(names)
 
 
-def _seeds(seeds: int | Iterable[int]) -> tuple[int, ...]:
+def listed_seeds(seeds: int | Iterable[int]) -> tuple[int, ...]:
+    """Return the seeds, of which the number may be given.
+
+    Raises:
+        AffectusError: there is none, one is negative or no whole number, or two are the same.
+    """
     listed: tuple[int, ...] = ()
     with contextlib.suppress(TypeError):  # texts, and numbers that are not whole
         try:
@@ -528,9 +533,9 @@ def _fit_in_processes(
 
     given = (events, turn, tuple(seeds), order, corpus_folder)
     helpers = [context.Process(target=_help_fit, args=given, daemon=True) for _ in range(jobs - 1)]
-    for helper in helpers:
-        helper.start()
     try:
+        for helper in helpers:
+            start_process(helper)
         _in_turn(turn, seeds, lambda seed: _fit_seed(order, corpus, text, seed, tell), ended.append)
         while len(ended) < len(seeds):
             codes = [helper.exitcode for helper in helpers if helper.exitcode]
@@ -543,8 +548,9 @@ def _fit_in_processes(
                 )
     finally:
         for helper in helpers:
-            helper.kill()  # it has nothing to do any more, or only begins to
-            helper.join()
+            if helper.pid is not None:
+                helper.kill()  # it has nothing to do any more, or only begins to
+                helper.join()
     for end in sorted(ended, key=lambda end: end.seed):
         if end.error is not None:
             raise end.error

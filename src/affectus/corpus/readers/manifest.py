@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from affectus.corpus.readers.recordings import cut_signals
 from affectus.corpus.readers.signals import Signal, columns_of
 from affectus.corpus.readers.tables import CsvTable, read_csv
 from affectus.errors import AffectusError, suggest
+from affectus.files import FORMULA
 from affectus.labels import LabelKind, LabelScheme, emotion_class_scheme, sentiment_scheme
 from affectus.vocabulary import (
     KNOWN_MODALITIES,
@@ -70,6 +72,8 @@ def read_manifest(sources: Sequence[Path], options: ReadOptions) -> Corpus:
         AffectusError: a column is unknown, a value is no number or out of range, or a file is absent or damaged.
     """
     table = read_csv(one_source(sources, TEXT_FILE))
+    # what affectus writes has an apostrophe before text that spreadsheets would compute
+    table = replace(table, frame=table.frame.with_columns(pl.all().str.replace(f"^'({FORMULA[1:]})", "${1}")))
     signals = columns_of(options.signals, table.frame.columns)
     names = {column: _known(column, table.path) for column in table.frame.columns if column not in signals}
     repeated = next((n for n in names.values() if list(names.values()).count(n) > 1), None)

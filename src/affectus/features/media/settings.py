@@ -6,6 +6,7 @@ from enum import StrEnum
 
 from affectus.errors import AffectusError, suggest, unknown_name
 from affectus.features.encoders import PACKAGED as MINILM
+from affectus.features.hub import check_name
 from affectus.features.media.extractors import is_extractor, names_of
 from affectus.features.media.recognition import PACKAGED as TINY
 from affectus.features.media.segmentation import LONGEST, PAUSE
@@ -86,9 +87,13 @@ class Extraction:
         if isinstance(self.vision, bool):
             object.__setattr__(self, "vision", FACES if self.vision else NONE)
         for name, modality in ((self.text, TEXT), (self.audio, AUDIO), (str(self.vision), VISION)):
+            if name == NONE or is_extractor(name, modality):
+                continue
             # what is no extractor may be a folder or a name on the hub, but for vision
-            if name != NONE and not is_extractor(name, modality) and modality == VISION:
+            if modality == VISION:
                 raise unknown_name("extractor of vision", name, [*names_of(VISION), NONE], where="--vision")
+            kind = "text encoder" if modality == TEXT else "sound features"
+            check_name(kind, name, [*names_of(modality), NONE])
         _one_of("--segments", self.segments, [str(one) for one in Segments])
         _one_of("--text-level", self.text_level, [str(one) for one in TextLevel])
         if self.face not in (LARGEST, SPEAKING) and not re.fullmatch(r"[1-9]\d*", self.face):

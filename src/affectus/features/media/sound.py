@@ -7,7 +7,8 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from affectus.errors import AffectusError, suggest
+from affectus.errors import AffectusError
+from affectus.features.hub import ask_for, check_name, is_here
 from affectus.features.media.acoustic import AUDIO_COLUMNS, F0_RANGE, FRAME_RATE, RATE, audio_features
 from affectus.features.media.extractors import SoundFeatures, create_extractor, is_extractor, names_of
 from affectus.features.media.extras import need
@@ -36,13 +37,7 @@ def load_sound_features(name: str = "sims", *, threads: int = 1) -> SoundFeature
     if is_extractor(name, AUDIO):
         found: SoundFeatures = create_extractor(name, threads=threads)
         return found
-    known = names_of(AUDIO)
-    if not Path(name).is_dir() and suggest(name, known) and "/" not in name:
-        raise AffectusError(
-            f"Unknown sound features {name!r}",
-            expected=", ".join(known) + ", a folder of a speech encoder, or its name on the Hugging Face hub",
-            remedy=suggest(name, known),
-        )
+    check_name("sound features", name, names_of(AUDIO))
     return SpeechEncoder(name, threads=threads)
 
 
@@ -159,13 +154,16 @@ class SpeechEncoder:
         if not local and (name.startswith((".", "/", "~")) or name.count("/") > 1):
             raise AffectusError("There is no folder of a speech encoder", where=name)
         logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+        here = local or is_here(name, "config.json", "preprocessor_config.json")
         try:
+            if not here:
+                ask_for(name)
             self._prepare: Any = AutoFeatureExtractor.from_pretrained(  # type: ignore[no-untyped-call]
-                name, local_files_only=local, trust_remote_code=False
+                name, local_files_only=here, trust_remote_code=False
             )
             # weights in another form than safetensors would be a pickle
             model: Any = AutoModel.from_pretrained(
-                name, local_files_only=local, trust_remote_code=False, use_safetensors=True, dtype=torch.float32
+                name, local_files_only=here, trust_remote_code=False, use_safetensors=True, dtype=torch.float32
             )
             if model.config.is_encoder_decoder:
                 model = model.get_encoder()
@@ -175,7 +173,7 @@ class SpeechEncoder:
                 f"The speech encoder {name!r} could not be loaded",
                 got=" ".join(str(error).split())[:160],
                 expected="sims, egemaps, praat, a folder of a speech encoder, or its name on the Hugging Face hub",
-                remedy="Look whether its files are whole" if local else "Check the name and the network",
+                remedy="Look whether its files are whole" if here else "Check the name and the network",
             ) from None
         if getattr(self._prepare, "sampling_rate", None) != RATE:
             raise AffectusError(

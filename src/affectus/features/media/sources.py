@@ -10,6 +10,7 @@ from affectus.errors import AffectusError
 from affectus.features.media.decoding import AUDIO_SUFFIXES, VIDEO_SUFFIXES
 from affectus.features.media.recording import Given, Source
 from affectus.features.media.subtitles import SUBTITLE_SUFFIXES, TEXT_SUFFIXES
+from affectus.files import valid_text
 
 MEDIA_SUFFIXES = VIDEO_SUFFIXES | AUDIO_SUFFIXES
 
@@ -105,12 +106,13 @@ def _names(paths: list[Path], folder: Path) -> list[str]:
     relative = [path.relative_to(folder) for path in paths]
     short = [path.with_suffix("").as_posix() for path in relative]
     return [
-        _name(path.as_posix()) if short.count(name) == 1 else path.as_posix()
+        _name(path.as_posix()) if short.count(name) == 1 else valid_text(path.as_posix())
         for path, name in zip(relative, short, strict=True)
     ]
 
 
 def _name(path: str) -> str:
+    path = valid_text(path)
     suffix = Path(path).suffix
     known = MEDIA_SUFFIXES | SUBTITLE_SUFFIXES | TEXT_SUFFIXES
     return path[: -len(suffix)] if suffix.lower() in known and len(suffix) < len(path) else path

@@ -11,6 +11,7 @@ import torch
 from safetensors import SafetensorError
 
 from affectus.errors import AffectusError
+from affectus.features.hub import ask_for, is_here
 from affectus.features.media.acoustic import RATE
 from affectus.features.media.words import Word
 from affectus.threads import torch_threads
@@ -67,13 +68,16 @@ def load_hub_whisper(name: str, *, language: str | None, threads: int) -> HubWhi
 
     local = Path(name).is_dir()
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    here = local or is_here(name, "config.json", "preprocessor_config.json")
     try:
+        if not here:
+            ask_for(name)
         processor = AutoProcessor.from_pretrained(  # type: ignore[no-untyped-call]
-            name, local_files_only=local, trust_remote_code=False
+            name, local_files_only=here, trust_remote_code=False
         )
         # weights in another form than safetensors would be a pickle
         model = WhisperForConditionalGeneration.from_pretrained(
-            name, local_files_only=local, trust_remote_code=False, use_safetensors=True, dtype=torch.float32
+            name, local_files_only=here, trust_remote_code=False, use_safetensors=True, dtype=torch.float32
         )
         made = pipeline(
             "automatic-speech-recognition",
@@ -87,6 +91,6 @@ def load_hub_whisper(name: str, *, language: str | None, threads: int) -> HubWhi
             f"The speech recogniser {name!r} could not be loaded",
             got=" ".join(str(error).split())[:160],
             expected="a Whisper, its weights as safetensors",
-            remedy="Look whether its files are whole" if local else "Check the name and the network, or use 'tiny.en'",
+            remedy="Look whether its files are whole" if here else "Check the name and the network, or use 'tiny.en'",
         ) from None
     return HubWhisper(made, name, language, threads)

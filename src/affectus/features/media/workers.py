@@ -18,7 +18,7 @@ from affectus.features.media.cache import cached
 from affectus.features.media.recording import Extractor, Source
 from affectus.features.media.settings import Extraction
 from affectus.parallel import Alive
-from affectus.threads import end_with_parent
+from affectus.threads import end_with_parent, start_process
 
 STALL_SECONDS = 300.0
 """A process that tells of no progress for so long is ended. Models are loaded, perhaps fetched, within it."""
@@ -115,7 +115,7 @@ def _start(settings: Extraction, threads: int, target: Callable[[Any, Extraction
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(target=target, args=(theirs, settings, threads), daemon=True)
-    process.start()
+    start_process(process)
     theirs.close()
     return _Worker(process, ours)
 

@@ -4,13 +4,15 @@ import csv
 import io
 from typing import Any
 
+from affectus.files import no_formula
 from affectus.predict.results import Analysis, Opinion
 
 
 def csv_text(analysis: Analysis) -> str:
     """Return CSV: id, times, speaker, text, then the opinion of all modalities, then each one's own.
 
-    Numbers are rounded to a thousandth; ``result.json`` has them whole.
+    Numbers are rounded to a thousandth; ``result.json`` has them whole. An apostrophe stands before text that a
+    spreadsheet would take for a formula (``- Yes.``, ``=1+1``).
     """
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
@@ -50,4 +52,4 @@ def _columns(prefix: str, said: Opinion) -> dict[str, Any]:
 def _cell(value: Any) -> Any:
     if isinstance(value, float):
         return f"{value:.3f}"
-    return "" if value is None else value
+    return "" if value is None else no_formula(value)

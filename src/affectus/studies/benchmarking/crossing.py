@@ -28,6 +28,7 @@ from affectus.studies.benchmarking.ranking import (
 from affectus.studies.cells import Outcome, StudyReporter, open_study, run_cells
 from affectus.studies.claims import p_text
 from affectus.studies.tables import NOTHING, Grid, Page, Section, summary
+from affectus.training.run import listed_seeds
 from affectus.training.seen import marks
 from affectus.vocabulary import TEXT, Split, View, order_modalities
 
@@ -217,7 +218,7 @@ def cross(
     if len(folders) < 2:
         raise AffectusError("There is nothing to carry across", got=len(folders), expected="two corpora or more")
     opened = dict(zip(folder_names(folders), map(load_corpus, folders), strict=True))
-    listed = tuple(range(seeds)) if isinstance(seeds, int) else tuple(seeds)
+    listed = listed_seeds(seeds)
     encoded = changes.training.get("text_encoder") is not None
     wanted_view = None if view == ANY_VIEW else view
     common = common_ground(opened, tasks=tasks, modalities=modalities, view=wanted_view, encoded=encoded)

@@ -29,6 +29,7 @@ from affectus.studies.published import Reported, reported
 from affectus.studies.tables import NOTHING, Grid, Page, Section, spread, summary
 from affectus.studies.versions import versions
 from affectus.training.config import is_gradient_model
+from affectus.training.run import listed_seeds
 from affectus.vocabulary import Split
 
 NUMBERS = ("mae", "pearson", "ccc")
@@ -101,7 +102,7 @@ def benchmark(
             could be trained.
     """
     folder, out, changes = Path(corpus), Path(out), changes or Changes.none()
-    listed = tuple(range(seeds)) if isinstance(seeds, int) else tuple(seeds)
+    listed = listed_seeds(seeds)
     plan = make_plan(
         load_corpus(folder),
         seeds=listed,

@@ -17,6 +17,7 @@ from affectus.studies.cells import Outcome, StudyReporter, open_study, run_cells
 from affectus.studies.claims import Comparison, claims_grid, put_to_test, sentences
 from affectus.studies.tables import NOTHING, Grid, Page, Section, spread, summary
 from affectus.studies.versions import versions
+from affectus.training.run import listed_seeds
 from affectus.vocabulary import Split
 
 SHOWN: Mapping[str, tuple[str, ...]] = {
@@ -150,7 +151,7 @@ def reproduce(
     """
     chosen = choose_tables(tables)
     wanted = 5 if seeds is None else seeds
-    listed = tuple(range(wanted)) if isinstance(wanted, int) else tuple(wanted)
+    listed = listed_seeds(wanted)
     folders, out = [Path(folder) for folder in corpora], Path(out)
     if not folders:
         raise AffectusError("No corpus is given", remedy="Give its folder with --corpus")
