@@ -15,18 +15,7 @@ import pytest
 from affectus.corpus import Corpus, save_corpus
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="needs Linux")
-LONG = [
-    "--tasks",
-    "polarity",
-    "--set",
-    "hidden=4",
-    "--set",
-    "dense=4",
-    "--set",
-    "epochs=5000",
-    "--set",
-    "patience=5000",
-]
+LONG = ["--tasks", "polarity", *(f"--set={x}" for x in ("hidden=4", "dense=4", "epochs=5000", "patience=5000"))]
 COMMAND = [sys.executable, "-m", "affectus"]
 SENTENCES = {
     signal.SIGINT: "Interrupted. Run the same command again to go on.\n",
@@ -55,9 +44,8 @@ def _processes(group: int) -> list[int]:
 
 def _ended(arguments: Sequence[str | Path], number: signal.Signals, when: Callable[[Any], bool]) -> None:
     """Send a signal to a command and its workers, as a terminal does, and look at what is said and what is left."""
-    before = signal.signal(
-        signal.SIGINT, signal.default_int_handler
-    )  # tests in the background ignore it, and so would it
+    # tests in the background ignore it, and so would it
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen(
         [*COMMAND, *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         start_new_session=True, env=os.environ | {"OMP_NUM_THREADS": "1"},
@@ -122,6 +110,30 @@ def _run(arguments: Sequence[str | Path], shell: str = "", **environment: str) -
     """Run a command, with what a shell does with its output."""
     line = ["sh", "-c", f'"$@" {shell}', "sh", *COMMAND, *map(str, arguments)]
     return subprocess.run(line, capture_output=True, env=os.environ | environment, check=False)
+
+
+@linux
+def test_ctrl_c_is_the_way_to_end_the_page(tmp_path: Path) -> None:
+    pytest.importorskip("uvicorn")
+    # tests in the background ignore it, and so would it
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    process = subprocess.Popen(
+        [*COMMAND, "serve", "--folder", str(tmp_path / "kept"), "--port", "0", "--no-browser"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | {"PYTHONUNBUFFERED": "1"},
+    )  # fmt: skip
+    signal.signal(signal.SIGINT, before)
+    with process:
+        try:
+            assert process.stdout is not None
+            said = [process.stdout.readline(), process.stdout.readline()]
+            assert "Press Ctrl+C to end" in said[-1]
+            time.sleep(1.0)  # until it serves
+            process.send_signal(signal.SIGINT)
+            assert process.wait(30) == 0
+            assert process.stderr is not None
+            assert process.stderr.read() == ""
+        finally:
+            process.kill()
 
 
 @linux

@@ -46,7 +46,7 @@ def server(tmp_path_factory: pytest.TempPathFactory, opened: Path) -> Iterator[s
         assert found
         yield found[0]
         process.send_signal(signal.SIGINT)
-        assert process.wait(30) == 130
+        assert process.wait(30) == 0
 
 
 @pytest.fixture(scope="module")

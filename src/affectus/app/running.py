@@ -2,10 +2,11 @@
 
 import contextlib
 import secrets
+import signal
 import socket
 import threading
 import webbrowser
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -89,8 +90,22 @@ def run(asked: Serving, say: Callable[[str], None]) -> None:
         server = uvicorn.Server(config)
         if asked.browser:
             threading.Timer(0.8, lambda: webbrowser.open(address)).start()
-        with contextlib.suppress(KeyboardInterrupt):
+        with _ended_by_interrupt():
             server.run(sockets=[listener])
+
+
+@contextlib.contextmanager
+def _ended_by_interrupt() -> Iterator[None]:
+    """Take Ctrl-C for the way to end it, which it is here: nothing is left half done, so it is no failure."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with contextlib.suppress(KeyboardInterrupt):
+            yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def settings_of(asked: Serving) -> Settings:
