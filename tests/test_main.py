@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from affectus.corpus import Corpus, save_corpus
+from affectus.nn import kernels
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="needs Linux")
 LONG = ["--tasks", "polarity", *(f"--set={x}" for x in ("hidden=4", "dense=4", "epochs=5000", "patience=5000"))]
@@ -110,6 +111,18 @@ def _run(arguments: Sequence[str | Path], shell: str = "", **environment: str) -
     """Run a command, with what a shell does with its output."""
     line = ["sh", "-c", f'"$@" {shell}', "sh", *COMMAND, *map(str, arguments)]
     return subprocess.run(line, capture_output=True, env=os.environ | environment, check=False)
+
+
+@linux
+@pytest.mark.skipif(not hasattr(kernels._starter(), "argtypes"), reason="PyTorch's threads are not GNU's OpenMP's")
+@pytest.mark.parametrize(
+    ("said", "count"), [({}, "1000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "active"}, "30000000000")]
+)
+def test_threads_that_wait_sleep_soon(said: dict[str, str], count: str) -> None:
+    clean = {name: value for name, value in os.environ.items() if name not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
+    environment = clean | {"OMP_DISPLAY_ENV": "verbose", **said}
+    shown = subprocess.run([*COMMAND, "models", "tfn"], capture_output=True, text=True, env=environment).stderr
+    assert f"GOMP_SPINCOUNT = '{count}'" in shown
 
 
 @linux

@@ -50,7 +50,9 @@ def run() -> NoReturn:
 
 def _run() -> int:
     from affectus.cli.main import main
+    from affectus.threads import sleep_soon
 
+    sleep_soon()
     try:
         code = main()
         sys.stdout.flush()

@@ -38,6 +38,17 @@ def torch_threads(count: int) -> Iterator[None]:
         torch.set_flush_denormal(flushed)
 
 
+def sleep_soon() -> None:
+    """Let threads of torch and of the kernels that wait for each other sleep soon; before torch is imported.
+
+    GNU's OpenMP lets a thread look 300,000 times before it sleeps, 1,000 times where it has more threads than cores.
+    It does not know of other programs, beside which two threads so take several times as long
+    (``benchmarks/spinning.py``). What the environment says already has precedence; worker processes inherit it.
+    """
+    if not {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"} & os.environ.keys():
+        os.environ["GOMP_SPINCOUNT"] = "1000"
+
+
 def usable_cores() -> int:
     """Return how many cores this process may use."""
     if hasattr(os, "sched_getaffinity"):

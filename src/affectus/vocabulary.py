@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from enum import StrEnum
 
-from affectus.errors import AffectusError, suggest
+from affectus.errors import AffectusError, suggest, unknown_name
 
 TEXT, AUDIO, VISION = "text", "audio", "vision"
 KNOWN_MODALITIES = (TEXT, AUDIO, VISION)
@@ -66,6 +66,10 @@ class View(StrEnum):
     ALIGNED = "aligned"
 
 
+DEVICES = ("auto", "cpu", "cuda")
+"""What a run may be trained on; ``auto`` takes a GPU if there is one."""
+
+
 def canonical_emotion(name: str) -> str:
     """Return affectus's name of an emotion (``joy`` and ``happy`` become ``happiness``); unknown names stay."""
     lowered = name.strip().lower()
@@ -92,6 +96,27 @@ def canonical_split(name: str) -> str:
             expected="one of train, valid, test (dev, val and the SDK's standard_*_fold are aliases)",
             remedy=suggest(name, SPLIT_ALIASES),
         ) from None
+
+
+def canonical_view(name: str) -> View:
+    """Return the view of a name.
+
+    Raises:
+        AffectusError: there is none of this name.
+    """
+    if name not in list(View):
+        raise unknown_name("view", name, View)
+    return View(name)
+
+
+def check_device(name: str) -> None:
+    """Check the name of a device.
+
+    Raises:
+        AffectusError: it is none of :data:`DEVICES`.
+    """
+    if name not in DEVICES:
+        raise unknown_name("device", str(name), DEVICES)
 
 
 def order_modalities(names: Iterable[str]) -> tuple[str, ...]:

@@ -79,10 +79,9 @@ def benchmark(
     """
     from affectus.studies import benchmarking
     from affectus.studies.benchmarking.plan import split_changes
-    from affectus.vocabulary import canonical_modality, canonical_split
+    from affectus.vocabulary import canonical_modality, canonical_split, check_device
 
-    if device not in ("auto", "cpu", "cuda"):
-        raise AffectusError(f"Unknown device {device!r}", expected="auto, cpu or cuda")
+    check_device(device)
     if len(corpora) > 1 and not cross:
         raise AffectusError(
             "Several corpora are given", got=len(corpora), expected="one", remedy="Judge them across with --cross"

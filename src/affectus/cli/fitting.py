@@ -161,7 +161,7 @@ def train(
     from affectus.models import MODELS
     from affectus.studies.published import experiment_path
     from affectus.training.config import parse_assignments, read_config_file
-    from affectus.vocabulary import View, canonical_modality
+    from affectus.vocabulary import canonical_modality, canonical_view, check_device
 
     file = read_config_file(experiment_path(config)) if config else {}
     if model is not None and corpus is None and "model" in file:
@@ -184,19 +184,16 @@ def train(
     options, training = parse_assignments(set_ or [], MODELS[model])
     if text_encoder is not None:
         training["text_encoder"] = text_encoder
-    if device not in ("auto", "cpu", "cuda"):
-        raise AffectusError(f"Unknown device {device!r}", expected="auto, cpu or cuda")
+    check_device(device)
     chosen = parse_names(modalities) or file.get("modalities")
     named_view = view or file.get("view")
-    if named_view is not None and named_view not in list(View):
-        raise AffectusError(f"Unknown view {view!r}", expected="one of: " + ", ".join(View))
     common: dict[str, Any] = {
         "tasks": wanted,
         "out": out,
         "modalities": [canonical_modality(name) for name in chosen] if chosen else None,
         "seeds": parse_seeds(seeds) if seeds is not None else file.get("seeds", 1),
         "preset": preset or file.get("preset"),
-        "view": View(named_view) if named_view else None,
+        "view": canonical_view(named_view) if named_view else None,
         "options": {**file.get("options", {}), **options},
         "training": {**file.get("training", {}), **training},
     }

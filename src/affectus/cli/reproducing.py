@@ -11,7 +11,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from affectus.cli.console import choose_jobs, output
 from affectus.cli.fitting import parse_names, parse_seeds
-from affectus.errors import AffectusError, unknown_name
+from affectus.errors import unknown_name
 from affectus.files import json_text, write_json, write_text
 
 if TYPE_CHECKING:
@@ -134,11 +134,11 @@ def reproduce(
     from affectus.studies import akhtar2019, cai2025
     from affectus.studies.published import load_experiment
     from affectus.training.config import parse_assignments
+    from affectus.vocabulary import check_device
 
     if paper not in PAPERS:
         raise unknown_name("paper", paper, PAPERS)
-    if device not in ("auto", "cpu", "cuda"):
-        raise AffectusError(f"Unknown device {device!r}", expected="auto, cpu or cuda")
+    check_device(device)
     folder = out or Path("runs") / paper
     options, training = parse_assignments(set_ or [], MODELS[load_experiment(PAPERS[paper]).model])
     jobs = choose_jobs(jobs, threads=threads, many=not quiet and device != "cuda")

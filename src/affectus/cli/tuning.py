@@ -10,7 +10,6 @@ from rich.table import Table
 from affectus.cli.clustering import ClusterOption, open_cluster
 from affectus.cli.console import choose_jobs, output
 from affectus.cli.fitting import parse_names, parse_seeds
-from affectus.errors import AffectusError
 from affectus.files import json_text, write_json
 
 if TYPE_CHECKING:
@@ -81,12 +80,10 @@ def tune(
     from affectus.studies.tuning import parse_axis
     from affectus.studies.tuning import tune as search_settings
     from affectus.training.config import parse_assignments
-    from affectus.vocabulary import View, canonical_modality
+    from affectus.vocabulary import canonical_modality, canonical_view, check_device
 
-    if device not in ("auto", "cpu", "cuda"):
-        raise AffectusError(f"Unknown device {device!r}", expected="auto, cpu or cuda")
-    if view is not None and view not in list(View):
-        raise AffectusError(f"Unknown view {view!r}", expected="one of: " + ", ".join(View))
+    check_device(device)
+    chosen_view = None if view is None else canonical_view(view)
     options, training = parse_assignments(set_ or [], MODELS[model])
     if text_encoder is not None:
         training["text_encoder"] = text_encoder
@@ -107,7 +104,7 @@ def tune(
         tasks=parse_names(tasks),
         modalities=[canonical_modality(name) for name in chosen] if chosen else None,
         seeds=parse_seeds(seeds),
-        view=View(view) if view else None,
+        view=chosen_view,
         preset=preset,
         options=options,
         training=training,

@@ -2,9 +2,8 @@
 
 import torch
 
-from affectus.errors import AffectusError, unknown_name
-
-DEVICES = ("auto", "cpu", "cuda")
+from affectus.errors import AffectusError
+from affectus.vocabulary import check_device
 
 
 def choose_device(device: str) -> torch.device:
@@ -13,8 +12,7 @@ def choose_device(device: str) -> torch.device:
     Raises:
         AffectusError: it is none of these, or a GPU is asked for where PyTorch finds none.
     """
-    if device not in DEVICES:
-        raise unknown_name("device", str(device), DEVICES)
+    check_device(device)
     there = torch.cuda.is_available()
     if device == "cuda" and not there:
         built = torch.version.cuda is not None
