@@ -38,6 +38,22 @@ def test_shards_make_the_whole_again(shards: tuple[Corpus, list[Path]], tmp_path
     assert not check_corpus(tmp_path / "joined").damaged
 
 
+def test_what_is_said_of_a_part_names_it(shards: tuple[Corpus, list[Path]], tmp_path: Path) -> None:
+    folders = shards[1][:2]
+    for number, folder in enumerate(folders):
+        part = load_corpus(folder)
+        notes = ["One licence.", f"text: {number + 1} of 4 columns are constant; kept."]
+        card = part.card.model_copy(deep=True, update={"source": f"part-{number}.npz", "notes": notes})
+        save_corpus(Corpus(part.table, part.features, card), tmp_path / str(number))
+    joined = join_corpora([tmp_path / "0", tmp_path / "1"], tmp_path / "joined")
+    assert joined.card.notes == [
+        "One licence.",
+        "part-0.npz: text: 1 of 4 columns are constant; kept.",
+        "part-1.npz: text: 2 of 4 columns are constant; kept.",
+        "Joined from 2 corpora.",
+    ]
+
+
 def test_a_modality_that_one_lacks_is_missing_there(shards: tuple[Corpus, list[Path]], tmp_path: Path) -> None:
     whole, folders = shards
     middle = load_corpus(folders[1])

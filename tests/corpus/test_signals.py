@@ -229,6 +229,7 @@ def test_specifications() -> None:
             "ecg:channels=ECQ",
             r"There is no channel 'ECQ' in .*x\.csv: got the channels ECG, RESP.*Did you mean 'ECG'\?",
         ),
+        ("ecg:channels=ECG+FOO", r"There is no channel 'FOO' in .*x\.csv: got the channels ECG, RESP"),
         ("ecg:time=clock", r"There is no time column 'clock' in .*x\.csv"),
     ],
 )

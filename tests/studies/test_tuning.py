@@ -93,6 +93,8 @@ def test_what_is_searched() -> None:
     assert "learning_rate" not in axes
     assert axes["hidden"] == Whole(4, 8)  # as the user wants it, whatever is published
     assert list(search_axes(entry, only=["dropout"])) == ["dropout"]
+    with pytest.raises(AffectusError, match=r"'hidden' is both fixed and searched.*--set hidden=9 and a --search"):
+        search_axes(entry, fixed={"hidden": 9}, space={"hidden": Whole(4, 8)})
     assert "text_learning_rate" in search_axes(entry, fixed={"text_layers": 2})
     for changes, sentence in (
         ({"space": {"hiden": Whole(1, 2)}}, "Did you mean 'hidden'"),

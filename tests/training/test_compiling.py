@@ -100,6 +100,61 @@ def test_compiled_code_that_fails_is_one_sentence() -> None:
         raise AssertionError("\nexpected size 4==4, stride 108==96\nmore")
 
 
+COMMAND = """CppCompileError: C++ compile error
+
+Command:
+g++ k.main.cpp -O3 -include {header} -o k.o
+
+Output:
+k.main.cpp:3:10: {complaint}
+compilation terminated.
+"""
+
+
+def test_what_the_cpp_compiler_says_is_told() -> None:
+    text = COMMAND.format(header="x.h", complaint="fatal error: omp.h: No such file or directory")
+    model = NETWORKS["hazarika_sa"].build()
+    assert isinstance(model, Model)
+    with (
+        pytest.raises(AffectusError, match=r"C\+\+ compile error: omp.h: No such file or directory\. Leave compile"),
+        compiled(model, Compile.DEFAULT, CPU),
+    ):
+        raise RuntimeError(text)
+
+
+def test_a_header_that_a_killed_compiler_left_in_part_is_made_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    header = tmp_path / "precompiled_headers" / "c1.h"
+    left = header.with_name("c1.h.gch")
+    header.parent.mkdir()
+    left.write_text("a part")
+    text = COMMAND.format(header=header, complaint="fatal error: cannot read PCH file: No such file or directory")
+    calls = []
+
+    def compiler(graph: Any, inputs: Any) -> Any:
+        calls.append(left.exists())
+        if left.exists():
+            raise RuntimeError(text)
+        return graph.forward
+
+    monkeypatch.setattr(compiling, "BACKEND", compiler)
+    model = NETWORKS["hazarika_sa"].build()
+    assert isinstance(model, Model)
+    with compiled(model, Compile.DEFAULT, CPU) as network:
+        assert network is not None
+        network(NETWORKS["hazarika_sa"].batch())
+    assert calls[:2] == [True, False]
+    left.write_text("a part")
+    with (
+        pytest.raises(AffectusError, match="Run the command again, or leave compile out"),
+        compiled(model, Compile.DEFAULT, CPU),
+    ):
+        raise RuntimeError(text)  # as from the gradient's code
+    assert header.parent.exists()
+    assert not left.exists()
+
+
 def test_normalisation_as_on_a_gpu_is_compiled_as_a_whole(traced: None) -> None:
     torch.manual_seed(0)
     norms = [MaskedBatchNorm(3).norm for _ in range(2)]

@@ -93,7 +93,15 @@ def _labels(corpus: Corpus) -> str:
 def _joined(corpora: Sequence[Corpus], name: str | None) -> Corpus:
     modalities = order_modalities({modality for corpus in corpora for modality in corpus.modalities})
     table = pl.concat([corpus.table for corpus in corpora], how="diagonal_relaxed")
-    notes = list(dict.fromkeys(note for corpus in corpora for note in corpus.card.notes))
+    shared = set.intersection(*(set(corpus.card.notes) for corpus in corpora))
+    # what is said of a part need not hold for the whole
+    notes = list(
+        dict.fromkeys(
+            note if note in shared or not card.source else f"{card.source}: {note}"
+            for card in (corpus.card for corpus in corpora)
+            for note in card.notes
+        )
+    )
     sources = list(dict.fromkeys(corpus.card.source for corpus in corpora if corpus.card.source))
     first = corpora[0].card
     cards = {modality: card for corpus in reversed(corpora) for modality, card in corpus.card.modalities.items()}

@@ -329,6 +329,12 @@ def search_axes(
     for name in {**(space or {})}:
         if name not in known:
             raise unknown_name("setting", name, known, where=f"the search space of {entry.name!r}")
+        if name in fixed:
+            raise AffectusError(
+                f"The setting {name!r} is both fixed and searched",
+                got=f"--set {name}={fixed[name]} and a --search of it",
+                remedy="Leave one of them out",
+            )
     check_of_networks(entry, [name for name in space or () if name not in entry.options])
     axes: dict[str, Axis] = {**entry.search_space, **(space or {})}
     if is_gradient_model(entry.name) and fixed.get("text_layers"):

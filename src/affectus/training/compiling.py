@@ -6,10 +6,12 @@ stay as they are, and so do the weights and their names. What is compiled is the
 """
 
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -23,6 +25,7 @@ from affectus.training.config import Compile, RunConfig
 from affectus.vocabulary import View
 
 Network = Callable[[Batch], ModelOutput]
+Found = TypeVar("Found")
 RECURRENT = frozenset({"ef_lstm", "mfn", "graph_mfn", "marn", "mv_lstm"})
 """Models that are a recurrence from end to end."""
 _WORKING: dict[str, str] = {}  # by kind of device, what was found to work there
@@ -99,9 +102,9 @@ def _check_compiler(device: torch.device) -> None:
         try:
             # which also finds headers that are absent, a folder that is not writable, and a GPU that is too old
             small = torch.compile(_small, backend=BACKEND)
-            torch.autograd.backward(small(torch.ones(2, device=device, requires_grad=True)))
+            torch.autograd.backward(_twice(lambda: small(torch.ones(2, device=device, requires_grad=True))))
         except Exception as error:
-            absent = _first_line(error)
+            absent = _reason(error)
     if absent is not None:
         raise AffectusError(
             "PyTorch cannot compile a network here",
@@ -157,23 +160,55 @@ def compiled(model: Model, mode: Compile, device: torch.device) -> Iterator[Netw
         def step(batch: Batch) -> ModelOutput:
             if fixed:
                 torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
-            output: ModelOutput = network(batch)
+            output: ModelOutput = _twice(lambda: network(batch))
             return output
 
         try:
             yield step
         except (AssertionError, RuntimeError) as error:
+            again = "Run the command again, or leave" if _removed_headers(error) else "Leave"
             raise AffectusError(
                 "A step of the compiled network failed",
-                got=_first_line(error),
-                remedy="Leave compile out, with another --out folder",
+                got=_reason(error),
+                remedy=f"{again} compile out, with another --out folder",
             ) from error
     reset()
 
 
-def _first_line(error: Exception) -> str:
-    told = next((line for line in str(error).splitlines() if line.strip()), "")
-    return f"{type(error).__name__}: {told}"
+def _twice(compute: Callable[[], Found]) -> Found:
+    """Compute what is compiled at its first call, once more if a precompiled header was in the way."""
+    try:
+        return compute()
+    except RuntimeError as error:
+        if not _removed_headers(error):
+            raise
+    return compute()
+
+
+def _removed_headers(error: Exception) -> bool:
+    """Remove precompiled headers if the C++ compiler could not read one; True if so.
+
+    PyTorch keeps them for all processes and lets the compiler write them in their place: of one that was killed a part
+    is left, over which every later one stumbles. The compiler does without one that is not there.
+    """
+    text = str(error)
+    folder = re.search(r"-include (\S+/precompiled_headers)/", text)
+    if folder is None or "PCH" not in text:
+        return False
+    for header in Path(folder[1]).glob("*.gch"):
+        header.unlink(missing_ok=True)
+    from torch._inductor.utils import clear_caches
+
+    clear_caches()  # which keep the failure
+    return True
+
+
+def _reason(error: Exception) -> str:
+    """Tell an exception's kind and first line, and the first complaint of a compiler, which stands further below."""
+    lines = [line for line in str(error).splitlines() if line.strip()] or [""]
+    complaints = (re.search(r"\berror: (.+)", line) for line in lines[1:])
+    complaint = next((f": {found[1].rstrip(' .')}" for found in complaints if found), "")
+    return f"{type(error).__name__}: {lines[0]}{complaint}"
 
 
 @contextmanager

@@ -6,7 +6,50 @@ import torch
 from torch import Tensor
 
 from affectus.batches import Batch
+from affectus.errors import AffectusError
+from affectus.models import Model, ModelOutput
 from affectus.objectives import Task
+
+
+def losses_of(model: Model, output: ModelOutput, batch: Batch) -> dict[str, Tensor]:
+    """Return a model's losses of a batch, each a single number.
+
+    Raises:
+        AffectusError: one is not, or the output is not what the tasks ask for.
+    """
+    _check_output(model, output)
+    losses = model.losses(output, batch)
+    for name, loss in losses.items():
+        if loss.ndim:
+            raise AffectusError(
+                f"The loss {name!r} is more than one number",
+                where=f"losses() of the model class {type(model).__name__}",
+                got=f"the shape {list(loss.shape)}",
+                expected="a single number for a batch",
+                remedy="Take the mean over its utterances",
+            )
+    return losses
+
+
+def _check_output(model: Model, output: object) -> None:
+    where = f"forward() of the model class {type(model).__name__}"
+    if not isinstance(output, ModelOutput):
+        raise AffectusError(
+            "A model returned something else than its output",
+            where=where,
+            got=type(output).__name__,
+            expected="a ModelOutput",
+        )
+    for task in model.tasks:
+        found = output.predictions.get(task.name)
+        if found is None or found.shape[-1] != task.outputs:
+            raise AffectusError(
+                f"A model does not predict the task {task.name!r}",
+                where=where,
+                got="nothing" if found is None else f"a last dimension of {found.shape[-1]}",
+                expected=f"(..., {task.outputs}), one logit or number for each output of the task",
+                remedy="affectus.models.Heads makes them",
+            )
 
 
 class LossMeans:

@@ -20,7 +20,7 @@ from affectus.objectives import Weighing
 from affectus.objectives.weighing import UncertaintyWeights, loss_weights, surgery
 from affectus.training.config import PER_TASK, TASK_LOSS, Clip, Optimizer, TrainingSettings
 from affectus.training.inference import Collector, EpochScorer
-from affectus.training.losses import LossMeans, task_loss
+from affectus.training.losses import LossMeans, losses_of, task_loss
 from affectus.training.mixed import run_model
 from affectus.training.passes import Passes
 from affectus.training.team import Team
@@ -102,7 +102,7 @@ class FitModule(LightningModule):
 
     def _losses(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor], Mapping[str, Tensor]]:
         output = self.model(batch)
-        losses = self.model.losses(output, batch)
+        losses = losses_of(self.model, output, batch)
         return self._weighed(losses), losses, output.predictions
 
     def _weighed(self, losses: Mapping[str, Tensor]) -> Tensor:
@@ -188,7 +188,7 @@ class FitModule(LightningModule):
         if self.settings.modality_dropout:
             batch = hide_modalities(batch, self.settings.modality_dropout, self._hiding)
         output = run_model(self.network or self.model, batch, self.settings.precision)
-        losses = self.model.losses(output, batch)
+        losses = losses_of(self.model, output, batch)
         total = self._weighed(losses)
         own = number == len(self.current_stage.before)
         if self.unlabelled is not None and own:

@@ -153,13 +153,17 @@ def read_recording(path: Path, signal: Signal) -> Recording:
         return recording
     for name in signal.channels:
         if recording.names.count(name) != 1:
-            raise AffectusError(
-                f"There is no channel {name!r}" if name not in recording.names else f"Two channels are called {name!r}",
-                where=path,
-                got="the channels " + ", ".join(recording.names),
-                remedy=suggest(name, recording.names) if name not in recording.names else None,
-            )
+            raise _no_such_channel(name, recording.names, path)
     return replace(recording, channels=tuple(recording.channels[recording.names.index(n)] for n in signal.channels))
+
+
+def _no_such_channel(name: str, names: list[str], path: Path) -> AffectusError:
+    return AffectusError(
+        f"There is no channel {name!r}" if name not in names else f"Two channels are called {name!r}",
+        where=path,
+        got="the channels " + ", ".join(names),
+        remedy=suggest(name, names) if name not in names else None,
+    )
 
 
 def _read_csv(path: Path, signal: Signal) -> Recording:
@@ -184,8 +188,11 @@ def _read_csv(path: Path, signal: Signal) -> Recording:
         )
     clock = signal.time or next((name for name in frame.columns if name.lower() in TIME_NAMES), None)
     wanted = [name for name in frame.columns if name != clock]
+    for name in signal.channels or ():
+        if name not in wanted:
+            raise _no_such_channel(name, wanted, path)
     if signal.channels is not None:
-        wanted = [name for name in wanted if name in signal.channels] or wanted
+        wanted = [name for name in wanted if name in signal.channels]
     if not wanted:
         raise AffectusError("The CSV file has no column but the time", where=path)
     values = {name: _numbers(frame, name, path) for name in wanted}
