@@ -1,6 +1,6 @@
 """How long a thread that waits should look before it sleeps: epochs on several threads, the machine idle and busy.
 
-    python benchmarks/spinning.py [--models lf_dnn,mfn] [--threads 2] [--busy 0,1,2] [--counts 300,1000,3000]
+    python benchmarks/spinning.py [--models lf_dnn,mfn] [--threads 2] [--busy 0,1,2] [--counts 1000,3000,30000]
 
 GNU's OpenMP, by which PyTorch and our kernels start their threads, lets a thread that waits for the others look some
 300,000 times before it sleeps (``GOMP_SPINCOUNT``), or 1,000 times when it knows that it has more threads than cores.
@@ -41,7 +41,7 @@ def main() -> None:
     parser.add_argument("--models", default="lf_dnn,mfn")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--busy", default="0,1,2", help="how many endless loops run beside it, by commas")
-    parser.add_argument("--counts", default="300,1000,3000", help="GOMP_SPINCOUNT, by commas, beside OpenMP's own")
+    parser.add_argument("--counts", default="1000,3000,30000", help="GOMP_SPINCOUNT, by commas, beside OpenMP's own")
     parser.add_argument("--epochs", type=int, default=3, help="of each measurement, after the warm-up")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--json", type=Path, help="write the seconds there")

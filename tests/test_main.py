@@ -116,7 +116,7 @@ def _run(arguments: Sequence[str | Path], shell: str = "", **environment: str) -
 @linux
 @pytest.mark.skipif(not hasattr(kernels._starter(), "argtypes"), reason="PyTorch's threads are not GNU's OpenMP's")
 @pytest.mark.parametrize(
-    ("said", "count"), [({}, "1000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "active"}, "30000000000")]
+    ("said", "count"), [({}, "3000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "active"}, "30000000000")]
 )
 def test_threads_that_wait_sleep_soon(said: dict[str, str], count: str) -> None:
     clean = {name: value for name, value in os.environ.items() if name not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}

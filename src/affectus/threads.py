@@ -41,12 +41,12 @@ def torch_threads(count: int) -> Iterator[None]:
 def sleep_soon() -> None:
     """Let threads of torch and of the kernels that wait for each other sleep soon; before torch is imported.
 
-    GNU's OpenMP lets a thread look 300,000 times before it sleeps, 1,000 times where it has more threads than cores.
-    It does not know of other programs, beside which two threads so take several times as long
+    GNU's OpenMP lets a thread look 300,000 times before it sleeps. It does not know of other programs, beside which two
+    threads so take up to several times as long, while 3,000 times cost 2 to 3 % on an idle machine
     (``benchmarks/spinning.py``). What the environment says already has precedence; worker processes inherit it.
     """
     if not {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"} & os.environ.keys():
-        os.environ["GOMP_SPINCOUNT"] = "1000"
+        os.environ["GOMP_SPINCOUNT"] = "3000"
 
 
 def usable_cores() -> int:
