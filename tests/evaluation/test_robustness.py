@@ -209,6 +209,8 @@ def test_an_area_is_in_the_units_of_the_figure() -> None:
     assert np.isnan(curve.std("m")).all()
     assert np.isnan(curve.draw_std("m")).all()
     assert np.isnan(curve.to_json()["metrics"]["m"]["area"]["std"])
+    with pytest.raises(AffectusError, match="Unknown metric 'n' in the curve of 'missing', text: expected one of: m"):
+        curve.area("n")
 
 
 def test_json_holds_every_number(found: Robustness) -> None:

@@ -131,9 +131,10 @@ def test_what_cannot_be_a_start(source: Run, make_corpus: Maker, tmp_path: Path)
     with pytest.raises(AffectusError, match="Unknown scaling to start with 'mine'"):
         _frozen(corpus, tmp_path / "d", tasks=["intensity"], init_from=source, init_scaling="mine")
     weights = source.seed_folder(0) / "model.safetensors"
-    weights.write_bytes(weights.read_bytes()[:40])
-    with pytest.raises(AffectusError, match="Not a whole safetensors file"):
-        _frozen(corpus, tmp_path / "e", tasks=["intensity"], init_from=source)
+    for other in ((source.seed_folder(1) / "model.safetensors").read_bytes(), weights.read_bytes()[:40]):
+        weights.write_bytes(other)
+        with pytest.raises(AffectusError, match="not the one that the training of this seed wrote"):
+            _frozen(corpus, tmp_path / "e", tasks=["intensity"], init_from=source)
     weights.unlink()
     with pytest.raises(AffectusError, match="There are no weights to start from"):
         _frozen(corpus, tmp_path / "f", tasks=["intensity"], init_from=source)

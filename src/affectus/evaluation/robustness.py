@@ -169,7 +169,7 @@ class Curve:
 
     def by_seed(self, metric: str) -> FloatArray:
         """Return (seeds, levels), the mean over draws."""
-        return np.asarray(self.values[metric].mean(axis=1))
+        return np.asarray(self._of(metric).mean(axis=1))
 
     def mean(self, metric: str) -> FloatArray:
         """Return (levels,), the mean over seeds and draws."""
@@ -181,8 +181,13 @@ class Curve:
 
     def draw_std(self, metric: str) -> FloatArray:
         """Return (levels,), the sample standard deviation over draws, averaged over seeds; NaN for one draw."""
-        values = self.values[metric]
+        values = self._of(metric)
         return np.asarray(np.mean([std_over_seeds(of) for of in values], axis=0))
+
+    def _of(self, metric: str) -> FloatArray:
+        if metric not in self.values:
+            raise unknown_name("metric", metric, self.values, where=f"the curve of {self.corruption!r}, {self.target}")
+        return self.values[metric]
 
     def area(self, metric: str) -> FloatArray:
         """Return (seeds,) the area under the curve by the trapezoidal rule, over the width of the levels.

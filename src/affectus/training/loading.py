@@ -302,13 +302,17 @@ class Run:
             scaling: whose statistics scale the features that both have.
 
         Raises:
-            AffectusError: no seed is trained to its end, or the model is not trained by gradient.
+            AffectusError: no seed is trained to its end, the model is not trained by gradient, or weights are not those
+                that the run's training wrote.
         """
         if not issubclass(MODELS[self.config.model].build, Model):
             raise AffectusError(
                 f"The run's model {self.config.model!r} is not trained by gradient, so it has no weights to start from",
                 where=self.folder,
             )
+        for seed in self.seeds:
+            for path in sorted(self.seed_folder(seed).glob("model*.safetensors")):
+                self.check_own(seed, path)
         return Source(
             folder=self.folder,
             model=self.config.model,
