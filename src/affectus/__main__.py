@@ -13,10 +13,9 @@ import threading
 from types import FrameType
 from typing import Any, NoReturn
 
-_SENTENCES = {
-    signal.SIGINT: "Interrupted. Run the same command again to go on.",
-    signal.SIGTERM: "Ended by SIGTERM. Run the same command again to go on.",
-}
+from affectus.errors import ENDED, INTERRUPTED
+
+_SENTENCES = {signal.SIGINT: INTERRUPTED, signal.SIGTERM: ENDED}
 _PATIENCE = 10.0
 """Seconds in which a command that is told to end is expected to; somebody's code may pass over that, too."""
 _told: list[int] = []

@@ -4,6 +4,10 @@ import difflib
 from collections.abc import Iterable
 from pathlib import Path
 
+INTERRUPTED = "Interrupted. Run the same command again to go on."
+ENDED = "Ended by SIGTERM. Run the same command again to go on."
+"""What a command says that is told to end; its exit code is 130 or 143."""
+
 
 class AffectusError(Exception):
     """Bad input, in one clear sentence; the command line prints it and exits with code 2.

@@ -1,4 +1,4 @@
-"""The field's words: modalities, splits, emotions and views, with the names that sources use for them."""
+"""The words of the field and of its commands: modalities, splits, emotions, views and devices, with their names."""
 
 from collections.abc import Iterable
 from enum import StrEnum

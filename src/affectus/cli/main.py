@@ -27,7 +27,7 @@ from affectus.cli import (
     tuning,
 )
 from affectus.cli.clustering import with_address
-from affectus.errors import AffectusError
+from affectus.errors import ENDED, INTERRUPTED, AffectusError
 from affectus.files import valid_text
 
 app = typer.Typer(
@@ -85,13 +85,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         errors.print(f"error: {valid_text(str(error))}", markup=False, style="red")
         return 2
     except KeyboardInterrupt:
-        errors.print("Interrupted. Run the same command again to go on.", markup=False)
+        errors.print(INTERRUPTED, markup=False)
         return 130
     except SystemExit as error:
         # Lightning ends a training that is told to end (SIGTERM) in this way, with no code, as if all were done
         if type(error).__name__ != "SIGTERMException":
             raise
-        errors.print("Ended by SIGTERM. Run the same command again to go on.", markup=False)
+        errors.print(ENDED, markup=False)
         return 143
     except OSError as error:
         if error.filename is None:  # not of a file: of standard output, of a defect

@@ -410,9 +410,10 @@ def check_of_networks(entry: ModelEntry, given: Iterable[str]) -> None:
         )
 
 
-def without_networks(training: Mapping[str, Any]) -> dict[str, Any]:
-    """Return settings of several models without those that a model without gradients has no use for."""
-    return {name: value for name, value in training.items() if name not in OF_NETWORKS}
+def settings_for(model: str, training: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings of several models as one of them takes them: without gradients not those of networks."""
+    network = is_gradient_model(model)
+    return {name: value for name, value in training.items() if network or name not in OF_NETWORKS}
 
 
 def is_gradient_model(name: str) -> bool:

@@ -10,7 +10,7 @@ from affectus.models import MODELS
 from affectus.objectives import available_tasks
 from affectus.studies.cells import Cell
 from affectus.studies.published import Experiment
-from affectus.training.config import is_gradient_model, without_networks
+from affectus.training.config import settings_for
 from affectus.vocabulary import AUDIO, KNOWN_MODALITIES, TEXT, VISION, Split, View
 
 TABLES = ("claims", "2", "3", "4", "7", "5.5", "cost")
@@ -195,7 +195,7 @@ def _systems(model: str, plan: Plan, training: Mapping[str, Any], seeds: tuple[i
                     name,
                     (task,),
                     plan.sets[plan.full],
-                    training=dict(training) if is_gradient_model(name) else without_networks(training),
+                    training=settings_for(name, training),
                     view=View.CONTEXTUAL,
                     seeds=seeds,
                 )

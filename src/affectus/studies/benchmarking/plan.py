@@ -18,9 +18,8 @@ from affectus.studies.published import data_set_of
 from affectus.training.config import (
     TrainingSettings,
     check_of_networks,
-    is_gradient_model,
     resolve_settings,
-    without_networks,
+    settings_for,
 )
 from affectus.training.run import labelled_tasks
 from affectus.vocabulary import TEXT, Split, View
@@ -204,17 +203,15 @@ def make_plan(
 
 
 def _wanted(models: Sequence[str] | None, changes: Changes) -> list[ModelEntry]:
-    set_ = {
-        name: next(iter({**changes.options.get(name, {}), **changes.own.get(name, {})}), "") for name in changes.models
-    }
-    for name in set_:
+    for name in changes.models:
         _ = MODELS[name]
     listed = list(MODELS) if models is None or list(models) == ["all"] else list(models)
     for name in listed:
         _ = MODELS[name]
     chosen = list(dict.fromkeys([MAJORITY, LINEAR, *listed]))
-    for name, key in set_.items():
+    for name in changes.models:
         if name not in chosen:
+            key = next(iter({**changes.options.get(name, {}), **changes.own.get(name, {})}), "")
             raise AffectusError(
                 f"A setting is given for the model {name!r}, which is not benchmarked",
                 got=f"{name}.{key}",
@@ -394,9 +391,7 @@ class _Planner:
         return options
 
     def _training(self, entry: ModelEntry, preset: str | None) -> dict[str, Any]:
-        common = {"record_epochs": False, **self.changes.training}
-        if not is_gradient_model(entry.name):
-            common = without_networks(common)
+        common = settings_for(entry.name, {"record_epochs": False, **self.changes.training})
         check_of_networks(entry, self.changes.own.get(entry.name, ()))
         own = {**common, **self.changes.own.get(entry.name, {})}
         published = {**entry.training, **(entry.presets[preset].get("training", {}) if preset else {})}

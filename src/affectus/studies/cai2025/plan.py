@@ -12,7 +12,7 @@ from affectus.models.base import ModelEntry
 from affectus.objectives import available_tasks
 from affectus.studies.cells import Cell
 from affectus.studies.published import Experiment, load_experiment
-from affectus.training.config import is_gradient_model, without_networks
+from affectus.training.config import is_gradient_model, settings_for
 from affectus.vocabulary import AUDIO, TEXT, VISION, Split, View
 
 TABLES = ("claims", "comparison", "7", "8", "9", "10")
@@ -197,9 +197,8 @@ def make_plan(
             cell = Cell(f"system-{name}", name, (task,), modalities, {}, dict(training), preset, chosen_view, seeds)
             if not is_gradient_model(name):
                 # a text encoder whose layers are trained stays frozen
-                cell = Cell(
-                    cell.name, name, (task,), modalities, {}, without_networks(training), None, chosen_view, (0,)
-                )
+                own = settings_for(name, training)
+                cell = Cell(cell.name, name, (task,), modalities, {}, own, None, chosen_view, (0,))
             add("comparison", {"system": name}, cell)
         add("comparison", {"system": MODEL}, ours(COMPLETE))
     return Plan(
